@@ -1,0 +1,1 @@
+"""The science: volumes, networks, phantoms and bundles. No DICOM networking and no database."""
