@@ -1,0 +1,31 @@
+"""The names of everything the node logs: noun.past_participle, one constant each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NODE_STARTED: Final = "node.started"
+NODE_STOPPED: Final = "node.stopped"
+PROCESS_STARTED: Final = "process.started"
+PROCESS_EXITED: Final = "process.exited"
+LISTENER_STARTED: Final = "listener.started"
+ASSOCIATION_REFUSED: Final = "association.refused"
+INSTANCE_STORED: Final = "instance.stored"
+INSTANCE_REFUSED: Final = "instance.refused"
+INSTANCE_INDEXED: Final = "instance.indexed"
+INSTANCE_SET_ASIDE: Final = "instance.set_aside"
+READER_REPLACED: Final = "reader.replaced"
+STORAGE_RECONCILED: Final = "storage.reconciled"
+CASE_DECIDED: Final = "case.decided"
+RUN_SUBMITTED: Final = "run.submitted"
+RUN_SUPERSEDED: Final = "run.superseded"
+RUN_FINISHED: Final = "run.finished"
+RUN_FAILED: Final = "run.failed"
+STEP_STARTED: Final = "step.started"
+STEP_FINISHED: Final = "step.finished"
+DELIVERY_SENT: Final = "delivery.sent"
+DELIVERY_RETRIED: Final = "delivery.retried"
+DELIVERY_DIED: Final = "delivery.died"
+EXECUTOR_RESCUED: Final = "executor.rescued"
+TICK_FAILED: Final = "tick.failed"
+COHORT_CHANGED: Final = "cohort.changed"

@@ -1,0 +1,336 @@
+"""YAML -> Settings. Every wrong key is told at once, with file, key, value and rule; unknown keys are errors.
+
+Relative paths in the file are relative to the file. Secrets never stand in it: they come from the environment or
+from files that it names. A key whose function is not in this version accepts only its "off" value and says so.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import pydicom.uid
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dicom_node.errors import ConfigError
+
+DEFAULT_SOP_CLASSES: Final = (
+    "MRImageStorage",
+    "EnhancedMRImageStorage",
+    "KeyObjectSelectionDocumentStorage",
+    "EnhancedSRStorage",
+    "ComprehensiveSRStorage",
+    "Comprehensive3DSRStorage",
+)
+STORAGE_SOP_CLASSES: Final = {
+    keyword: str(uid)
+    for keyword, uid in vars(pydicom.uid).items()
+    if isinstance(uid, pydicom.uid.UID) and keyword.endswith("Storage")
+}
+
+
+def _ae_title(value: str) -> str:
+    """Check an AE title (PS3.5 6.2): 1-16 printable ASCII characters, no backslash, not only spaces."""
+    title = value.strip(" ")
+    if not 1 <= len(title) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+        msg = "an AE title is 1 to 16 printable ASCII characters without a backslash (PS3.5 6.2)"
+        raise ValueError(msg)
+    return title
+
+
+AeTitle = Annotated[str, BeforeValidator(_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Node(Section):
+    """Who we are and where our data lie."""
+
+    ae_title: AeTitle
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    data_dir: Path
+
+
+class Database(Section):
+    """Where the ledger and the work engine keep their rows; no URL: SQLite files under the data folder."""
+
+    url: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+            msg = "expected a URL that starts with sqlite:/// or postgresql+psycopg://"
+            raise ValueError(msg)
+        return url
+
+
+class Peer(Section):
+    """A system that may send to us: its AE title, the addresses it may call from, the issuer of its PatientIDs."""
+
+    ae_title: AeTitle
+    hosts: tuple[str, ...] = Field(min_length=1)
+    default_issuer: str = Field(min_length=1)
+    stat: bool = False
+
+    @field_validator("hosts")
+    @classmethod
+    def _networks(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            ipaddress.ip_network(host, strict=False)
+        return hosts
+
+    def allows(self, address: str) -> bool:
+        """Say whether a call from this IP address may be this peer."""
+        caller = ipaddress.ip_address(address)
+        return any(caller in ipaddress.ip_network(host, strict=False) for host in self.hosts)
+
+
+class Tls(Section):
+    """DICOM TLS: not in this version."""
+
+    enabled: Literal[False] = False
+
+
+class Receive(Section):
+    """What we accept, from whom, and when a study counts as complete."""
+
+    peers: tuple[Peer, ...] = ()
+    allow_unknown_peers: bool = False
+    tls: Tls = Tls()
+    engine: Literal["pynetdicom"] = "pynetdicom"
+    sop_classes: tuple[str, ...] = DEFAULT_SOP_CLASSES
+    max_associations: int = Field(default=20, ge=1, le=1000)
+    idle_timeout_s: float = Field(default=60, gt=0)
+    max_pdu_bytes: int = Field(default=131072, ge=4096)
+    min_free_disk_gb: float = Field(default=5, ge=0)
+    quiet_period_s: Seconds = 60
+    max_wait_s: Seconds = 3600
+
+    @field_validator("sop_classes")
+    @classmethod
+    def _storage_classes(cls, keywords: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [keyword for keyword in keywords if keyword not in STORAGE_SOP_CLASSES]
+        if unknown:
+            msg = f"not the keyword of a storage SOP class (PS3.6 table A-1): {', '.join(unknown)}"
+            raise ValueError(msg)
+        return keywords
+
+    @model_validator(mode="after")
+    def _one_rule_per_title(self) -> Self:
+        titles = [peer.ae_title for peer in self.peers]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            msg = f"peers: AE title given more than once: {', '.join(twice)}; list its addresses in one entry"
+            raise ValueError(msg)
+        return self
+
+
+class Audit(Section):
+    """Audit messages over syslog (PS3.15 A.5): not in this version; every change by hand is kept in the ledger."""
+
+    syslog: None = None
+
+
+class Dimse(Section):
+    """A PACS reached by C-STORE."""
+
+    ae_title: AeTitle
+    host: str
+    port: Port
+    timeout_s: float = Field(default=30, gt=0)
+
+
+class Orthanc(Section):
+    """An Orthanc reached by its REST API; user name and password come from the named environment variables."""
+
+    url: str = Field(pattern=r"^https?://")
+    username_env: str | None = None
+    password_env: str | None = None
+
+    def credentials(self) -> tuple[str | None, str | None]:
+        """Return user name and password from the environment, None where no variable is named."""
+        return (
+            os.environ.get(self.username_env) if self.username_env else None,
+            os.environ.get(self.password_env) if self.password_env else None,
+        )
+
+
+class Retry(Section):
+    """How often an undelivered report is tried again: doubling waits from first to longest, until it is dead."""
+
+    first_s: float = Field(default=5, gt=0)
+    longest_s: float = Field(default=900, gt=0)
+    give_up_after_h: float = Field(default=72, gt=0)
+
+
+class Pacs(Section):
+    """One archive: how to reach it and what it is for."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    dimse: Dimse | None = None
+    orthanc: Orthanc | None = None
+    dicomweb: None = None
+    default_issuer: str | None = None
+    results: bool = True
+    priors: tuple[()] = ()
+    storage_commitment: Literal[False] = False
+    allow_unvalidated: bool = False
+    retry: Retry = Retry()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.dimse is None) == (self.orthanc is None):
+            msg = "give exactly one of dimse, orthanc (dicomweb is not in this version)"
+            raise ValueError(msg)
+        return self
+
+
+class Inference(Section):
+    """Where and how the model runs; `template` is a folder with t1.nii.gz and mask.nii.gz, none: MNI152."""
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    workers: int = Field(default=1, ge=1, le=16)
+    template: Path | None = None
+    nice: int = Field(default=10, ge=0, le=19)
+
+
+class Web(Section):
+    """The status page: not in this version."""
+
+    enabled: Literal[False] = False
+
+
+class Retention(Section):
+    """How long what can be made again is kept; received images and reports are never deleted by themselves."""
+
+    cache_days: float = Field(default=90, gt=0)
+
+
+class Logging(Section):
+    """How much is logged, and as what: pretty on a terminal, JSON lines otherwise."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Settings(Section):
+    """The whole configuration of a node."""
+
+    node: Node
+    database: Database = Database()
+    receive: Receive = Receive()
+    mode: Literal["live", "shadow"] = "live"
+    audit: Audit = Audit()
+    pacs: tuple[Pacs, ...] = ()
+    tasks: tuple[str, ...] = Field(min_length=1)
+    selection: Path | None = None
+    inference: Inference = Inference()
+    web: Web = Web()
+    retention: Retention = Retention()
+    logging: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [each.name for each in self.pacs]
+        if len(set(names)) != len(names):
+            msg = "pacs: every name may stand once"
+            raise ValueError(msg)
+        if not self.receive.peers and not self.receive.allow_unknown_peers:
+            msg = "receive.peers is empty, so nobody could send; list peers, or set allow_unknown_peers: true"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def ledger_url(self) -> str:
+        """The URL of the ledger's database."""
+        return self.database.url or f"sqlite:///{self.node.data_dir / 'ledger.sqlite'}"
+
+    @property
+    def engine_url(self) -> str:
+        """The URL of the work engine's database: its own SQLite file, or the ledger's server."""
+        if self.database.url and not self.database.url.startswith("sqlite"):
+            return self.database.url
+        return f"sqlite:///{self.node.data_dir / 'engine.sqlite'}"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, where plain YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own signature
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key given twice: {sorted(twice)}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML file.
+
+    Raises:
+        ConfigError: if it cannot be read or is not YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError((f"{path}: not valid YAML: {' '.join(str(error).split())}",)) from error
+
+
+def validation_problems(path: Path, error: ValidationError) -> tuple[str, ...]:
+    """Turn pydantic's findings into one line per key: file, key, value found, rule."""
+    lines = []
+    for finding in error.errors(include_url=False):
+        key = ".".join(str(part) for part in finding["loc"]) or "(whole file)"
+        value = finding["input"]
+        shown = "" if isinstance(value, dict) or finding["type"] == "missing" else f" = {value!r}"
+        rule = "unknown key" if finding["type"] == "extra_forbidden" else finding["msg"]
+        lines.append(f"{path}: {key}{shown}: {rule}")
+    return tuple(lines)
+
+
+def load(path: Path) -> Settings:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: with one line per problem, all of them at once.
+    """
+    path = path.resolve()
+    content = read_yaml(path)
+    try:
+        settings = Settings.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(validation_problems(path, error)) from error
+    return _absolute(settings, path.parent)
+
+
+def _absolute(settings: Settings, folder: Path) -> Settings:
+    """Make the paths of a configuration absolute, relative to the file they stand in."""
+
+    def resolve(path: Path) -> Path:
+        return (folder / path.expanduser()).resolve()
+
+    update: dict[str, Any] = {
+        "node": settings.node.model_copy(update={"data_dir": resolve(settings.node.data_dir)}),
+    }
+    if settings.selection:
+        update["selection"] = resolve(settings.selection)
+    if settings.inference.template:
+        update["inference"] = settings.inference.model_copy(update={"template": resolve(settings.inference.template)})
+    update["tasks"] = tuple(
+        str(resolve(Path(task))) if task.endswith((".yaml", ".yml")) else task for task in settings.tasks
+    )
+    return settings.model_copy(update=update)
