@@ -1,0 +1,1 @@
+"""Receive: listener, instance files, facts."""

@@ -1,0 +1,253 @@
+"""Read one file into `InstanceFacts`: claims checked, pixels decoded once, content digested.
+
+This is the only place where untrusted pixels are decoded. It is meant for a sacrificial child process: whatever
+pydicom or a codec throws becomes `UnreadableInstance` with a reason free of identity, and what kills the
+interpreter kills a child. What is readable but no input (a report, a segmentation, a CT) raises `NotAnInput`, so
+that the caller can store or route it without asking why it is broken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pydicom
+from pydicom.encaps import generate_fragments
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import UID, EnhancedMRImageStorage, MRImageStorage
+
+from dicom_node.errors import PeerError
+from dicom_node.receive.attributes import CONTEXT, functional_groups, read_acquired, read_attributes
+from dicom_node.timeline.model import InstanceFacts, PatientFacts, Value, canonical_json
+from inference.geometry import Plane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset, FileDataset
+
+INPUT_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage})
+MAX_DECODED_BYTES = 4 << 30  # a 4D enhanced MR of 10,000 frames of 512 x 512 is 5.2 GB; clinical ones stay below 1 GB
+MAX_COMPRESSION_RATIO = 20_000  # an all-zero 512 x 512 frame in JPEG 2000 reaches about 5,000
+REQUIRED = ("PatientID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
+KINDS = {  # first parts of SOP class UIDs, PS3.4 B.5
+    "1.2.840.10008.5.1.4.1.1.88.59": "key-object-selection",
+    "1.2.840.10008.5.1.4.1.1.88.": "structured-report",
+    "1.2.840.10008.5.1.4.1.1.66.4": "segmentation",
+    "1.2.840.10008.5.1.4.1.1.30": "parametric-map",
+    "1.2.840.10008.5.1.4.1.1.7.": "secondary-capture",
+    "1.2.840.10008.5.1.4.1.1.4.2": "mr-spectroscopy",
+    "1.2.840.10008.5.1.4.1.1.11.": "presentation-state",
+    "1.2.840.10008.1.3.10": "media-directory",
+}
+
+
+class UnreadableInstance(PeerError):  # noqa: N818 - the name says what it is
+    """A file that claims to be an input and cannot be used as one; `code` is stable, the message says more."""
+
+    def __init__(self, code: str, found: str = "") -> None:
+        super().__init__(f"{code}: {found}" if found else code)
+        self.code = code
+
+
+class NotAnInput(PeerError):  # noqa: N818 - the name says what it is
+    """A DICOM object of another kind (`kind`, for example "structured-report"); nothing is wrong with it."""
+
+    def __init__(self, kind: str, sop_class_uid: str = "") -> None:
+        super().__init__(f"not an input: {kind}")
+        self.kind = kind
+        self.sop_class_uid = sop_class_uid
+
+
+def read_facts(path: Path, *, default_issuer: str) -> InstanceFacts:
+    """Read and decode one file.
+
+    Args:
+        path: a Part 10 file.
+        default_issuer: the issuer of the PatientID where the object names none.
+
+    Raises:
+        NotAnInput: if it is DICOM, but neither MR nor Enhanced MR.
+        UnreadableInstance: if it cannot be parsed, lacks what an input needs, claims what it does not hold, or
+            cannot be decoded.
+    """
+    try:
+        return _facts(_open(path), default_issuer)
+    except PeerError:
+        raise
+    except MemoryError as error:
+        raise UnreadableInstance("too-large", "out of memory") from error
+    except Exception as error:  # the edge: pydicom and codecs raise anything
+        raise UnreadableInstance("malformed", type(error).__name__) from error
+
+
+def content_digest(ds: Dataset, attributes: dict[str, Value]) -> str:
+    """Digest what an instance says: stored pixels, geometry, rescale, and the attributes that decide role and time.
+
+    Equal for the scanner's copy and the PACS's copy, which may differ in transfer syntax, file meta, value padding
+    and in attributes that a PACS coerces (patient and study level).
+
+    Raises:
+        UnreadableInstance: if the pixels cannot be decoded.
+    """
+    digest = hashlib.sha256()
+    for frame in _stored_frames(ds):
+        digest.update(struct.pack("<3I", *frame.shape, *(1,) * (3 - frame.ndim)))
+        digest.update(frame.tobytes())
+    day, clock, source = read_acquired(ds)
+    header = {
+        "planes": [[*each.position_mm, *each.orientation, *each.spacing_mm] for each in planes_of(ds)],
+        "rescale": _rescale(ds),
+        "attributes": {key: value for key, value in attributes.items() if key not in (*CONTEXT, *_ENCODING)},
+        "acquired": [day and day.isoformat(), clock and clock.isoformat(), source],
+    }
+    digest.update(canonical_json(header).encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def planes_of(ds: Dataset) -> tuple[Plane, ...]:
+    """Return one plane per frame, empty if any frame has no position, orientation or spacing."""
+    shared = (ds.get("SharedFunctionalGroupsSequence") or [None])[0]
+    frames = ds.get("PerFrameFunctionalGroupsSequence") or [None]
+    planes = [_plane(ds, tuple(each for each in (frame, shared) if each is not None)) for frame in frames]
+    return tuple(each for each in planes if each is not None) if None not in planes else ()
+
+
+_ENCODING = ("PhotometricInterpretation", "SamplesPerPixel")  # follow the transfer syntax, as pixels show anyway
+
+
+def _open(path: Path) -> FileDataset:
+    try:
+        ds = pydicom.dcmread(path)
+    except InvalidDicomError:
+        raise UnreadableInstance("not-dicom", "no DICM prefix") from None
+    sop_class = UID(str(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID") or ""))
+    if sop_class and sop_class not in INPUT_SOP_CLASSES:
+        kinds = (kind for prefix, kind in KINDS.items() if f"{sop_class}.".startswith(prefix))
+        raise NotAnInput(next(kinds, "other-sop-class"), str(sop_class))
+    if not sop_class:
+        raise UnreadableInstance("missing", "SOPClassUID")
+    return ds
+
+
+def _facts(ds: FileDataset, default_issuer: str) -> InstanceFacts:
+    missing = [keyword for keyword in REQUIRED if not str(ds.get(keyword) or "").strip(" \0")]
+    if missing:
+        raise UnreadableInstance("missing", ", ".join(missing))
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if not UID(ds[keyword].value).is_valid:
+            raise UnreadableInstance("invalid-uid", keyword)
+    attributes = read_attributes(ds)
+    day, clock, source = read_acquired(ds)
+    number = ds.get("InstanceNumber")
+    return InstanceFacts(
+        sop_class_uid=str(ds.SOPClassUID),
+        sop_instance_uid=str(ds.SOPInstanceUID),
+        series_instance_uid=str(ds.SeriesInstanceUID),
+        study_instance_uid=str(ds.StudyInstanceUID),
+        content_digest=content_digest(ds, attributes),
+        patient=_patient(ds, default_issuer),
+        attributes=attributes,
+        acquired_on=day,
+        acquired_time=clock,
+        acquired_from=source,
+        frame_of_reference_uid=str(ds.get("FrameOfReferenceUID") or ""),
+        instance_number=int(number) if number not in (None, "") else None,
+        planes=planes_of(ds),
+    )
+
+
+def _patient(ds: Dataset, default_issuer: str) -> PatientFacts:
+    """Name the patient; only leading and trailing spaces of the ID mean nothing (PS3.4 C.2.2.2.1)."""
+    return PatientFacts(
+        issuer=str(ds.get("IssuerOfPatientID") or "").strip(" \0") or default_issuer,
+        patient_id=str(ds.PatientID).strip(" \0"),
+        name=str(ds.get("PatientName") or "").strip(" \0"),
+        birth_date=str(ds.get("PatientBirthDate") or "").strip(" \0"),
+        sex=str(ds.get("PatientSex") or "").strip(" \0"),
+        phantom=str(ds.get("QualityControlSubject") or "").strip(" \0") == "YES",
+    )
+
+
+def _stored_frames(ds: Dataset) -> Iterator[np.ndarray[Any, np.dtype[np.int32]]]:
+    """Yield each frame's stored values as little-endian int32, without the bits beyond Bits Stored.
+
+    Overlay bits that old scanners keep in the unused high bits do not survive compression, so they cannot count.
+    """
+    _check_claims(ds)
+    bits, signed = int(ds.get("BitsStored") or ds.BitsAllocated), ds.get("PixelRepresentation") == 1
+    try:
+        for frame in iter_pixels(ds, raw=False):
+            values = frame.astype("<i8") & ((1 << bits) - 1)
+            if signed:
+                values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
+            yield np.ascontiguousarray(values.astype("<i4"))
+    except MemoryError:
+        raise
+    except Exception as error:  # the edge: each codec has its own errors
+        syntax = ds.file_meta.TransferSyntaxUID if hasattr(ds, "file_meta") else "unknown transfer syntax"
+        raise UnreadableInstance("undecodable", f"{UID(syntax).name} ({type(error).__name__})") from error
+
+
+def _check_claims(ds: Dataset) -> None:
+    """Compare Rows x Columns x Frames with what is there, before anything is decoded.
+
+    Raises:
+        UnreadableInstance: if there are no pixels, or the claim cannot be true.
+    """
+    if "PixelData" not in ds or not ds.PixelData:
+        raise UnreadableInstance("no-pixel-data")
+    frames = int(ds.get("NumberOfFrames") or 1)
+    samples, bits = int(ds.get("SamplesPerPixel") or 1), int(ds.get("BitsAllocated") or 0)
+    claimed = int(ds.Rows) * int(ds.Columns) * frames * samples * bits // 8
+    held = len(ds.PixelData)
+    if min(frames, samples, bits) < 1 or bits > 32:
+        raise UnreadableInstance("bad-pixel-claim", f"{frames} frames of {samples} samples of {bits} bits")
+    compressed = UID(ds.file_meta.TransferSyntaxUID).is_compressed and ds["PixelData"].is_undefined_length
+    limit = held * MAX_COMPRESSION_RATIO if compressed else held
+    if claimed > min(limit, MAX_DECODED_BYTES):
+        raise UnreadableInstance("bad-pixel-claim", f"claims {claimed} bytes of pixels in {held} bytes")
+    if compressed and sum(1 for _ in generate_fragments(ds.PixelData)) < 1:
+        raise UnreadableInstance("no-pixel-data", "no fragments")
+
+
+def _rescale(ds: Dataset) -> list[list[float]]:
+    """Collect the rescale slopes and intercepts per frame, in frame order (one pair for a classic object)."""
+    items = [item for group in functional_groups(ds) for item in group.get("PixelValueTransformationSequence") or ()]
+    pairs = [
+        [float(item.RescaleSlope), float(item.get("RescaleIntercept") or 0)]
+        for item in (ds, *items)
+        if item.get("RescaleSlope") is not None
+    ]
+    return pairs or [[1.0, 0.0]]
+
+
+def _plane(ds: Dataset, groups: tuple[Dataset, ...]) -> Plane | None:
+    position = _vector(ds, groups, "PlanePositionSequence", "ImagePositionPatient")
+    orientation = _vector(ds, groups, "PlaneOrientationSequence", "ImageOrientationPatient")
+    spacing = _vector(ds, groups, "PixelMeasuresSequence", "PixelSpacing")
+    thickness = _vector(ds, groups, "PixelMeasuresSequence", "SliceThickness")
+    if (len(position), len(orientation), len(spacing)) != (3, 6, 2):
+        return None
+    return Plane(
+        position_mm=(position[0], position[1], position[2]),
+        orientation=cast("tuple[float, float, float, float, float, float]", orientation),
+        spacing_mm=(spacing[0], spacing[1]),
+        rows=int(ds.Rows),
+        columns=int(ds.Columns),
+        thickness_mm=thickness[0] if thickness else None,
+    )
+
+
+def _vector(ds: Dataset, groups: tuple[Dataset, ...], sequence: str, keyword: str) -> tuple[float, ...]:
+    """Read numbers from the frame's own group, else the shared one, else the object itself."""
+    items = [item for group in groups for item in group.get(sequence) or ()]
+    for item in (*items, ds):
+        value = item.get(keyword)
+        if value is not None and value != "":
+            return tuple(float(each) for each in (value if hasattr(value, "__iter__") else (value,)))
+    return ()
