@@ -1,0 +1,131 @@
+"""What a report is made from: frozen values that the caller fills from the ledger. Nothing here reads a clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sr_templates.errors import ReportError
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    from pydicom import Dataset
+
+    from inference.results import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRef:
+    """One instance, with the series and study an evidence sequence files it under (PS3.3 C.17.2.1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesEvidence:
+    """One series the model saw. `representative_frame` counts from 1 in a multi-frame object, else None."""
+
+    role: str  # "T1", "T1c", "T2", "FLAIR"
+    study_date: date
+    frame_of_reference_uid: str
+    instances: tuple[InstanceRef, ...]
+    representative: InstanceRef
+    representative_frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePointEvidence:
+    """One time point of the run: when, of which kind, how long after surgery, and its series."""
+
+    acquired: datetime
+    kind: str  # "pre-op", "early-post-op", "follow-up" or "unknown"
+    days_from_surgery: int | None
+    series: tuple[SeriesEvidence, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """The node as it signs its objects."""
+
+    name: str
+    uid: str
+    manufacturer: str
+    model_name: str
+    software_version: str
+    station_ae_title: str
+    serial_number: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """The report before this one. `same_time_points`: this one replaces it; otherwise it stays valid."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    issued: date
+    same_time_points: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What the ledger froze before encoding; every UID and every timestamp derives from it."""
+
+    run_key: str  # hexadecimal
+    task: str
+    version: int  # counts from 1
+    issued_at: datetime  # tz-aware
+    predecessor: Predecessor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReportContext:
+    """Everything the objects of one run need. `patient_study` is the header of an instance of the newest study."""
+
+    record: RunRecord
+    patient_study: Dataset
+    time_points: tuple[TimePointEvidence, ...]  # oldest first
+    result: Result
+    device: Device
+    remarks: tuple[str, ...] = ()
+    phantom: bool = False  # the patient is a phantom
+
+    def __post_init__(self) -> None:
+        """Refuse a context that no honest report can be made from.
+
+        Raises:
+            ReportError: if there are no or unordered time points, a time point or series is empty, the target study
+                is not one of the newest time point's, or the time of issue has no time zone.
+        """
+        if not self.time_points or any(not each.series for each in self.time_points):
+            msg = "report context: expected at least one time point, each with a series"
+            raise ReportError(msg)
+        if any(not series.instances for each in self.time_points for series in each.series):
+            msg = "report context: expected instances in every series, found a series without"
+            raise ReportError(msg)
+        acquired = [each.acquired for each in self.time_points]
+        if acquired != sorted(acquired):
+            msg = "report context: expected time points oldest first, found another order"
+            raise ReportError(msg)
+        newest = {ref.study_instance_uid for series in self.time_points[-1].series for ref in series.instances}
+        if self.patient_study.get("StudyInstanceUID") not in newest:
+            msg = "report context: expected the header of a study of the newest time point, found another study's"
+            raise ReportError(msg)
+        if self.record.issued_at.utcoffset() is None:
+            msg = "report context: expected a time of issue with a time zone, found one without"
+            raise ReportError(msg)
+
+    @property
+    def study_instance_uid(self) -> str:
+        """Return the study that all objects of this run are filed in."""
+        return str(self.patient_study.StudyInstanceUID)
+
+    @property
+    def instances(self) -> tuple[InstanceRef, ...]:
+        """Return every input instance, newest time point first."""
+        return tuple(ref for point in reversed(self.time_points) for series in point.series for ref in series.instances)
