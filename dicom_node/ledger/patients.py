@@ -1,0 +1,123 @@
+"""Patients and everything read of them; `revision` grows with every new fact, so that nothing is decided twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, or_, select, update
+
+from dicom_node.ledger.tables import instance, patient, study
+from dicom_node.timeline.model import InstanceFacts
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """Whom a row is about: (issuer, PatientID), and how far the decisions have come."""
+
+    row_id: int
+    issuer: str
+    patient_id: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyReception:
+    """When a study's first and latest new instance came, and whether it is urgent."""
+
+    first_received_at: datetime
+    last_received_at: datetime
+    stat: bool
+
+
+def patient_row(connection: Connection, issuer: str, patient_id: str) -> int:
+    """Return the row of a patient, made when missing. Compared exactly (PS3.4 C.2.2.2.1)."""
+    query = select(patient.c.id).where(patient.c.issuer == issuer, patient.c.patient_id == patient_id)
+    found: int | None = connection.scalar(query)
+    if found is not None:
+        return found
+    made = connection.execute(
+        insert(patient).values(issuer=issuer, patient_id=patient_id, revision=0, decided_revision=-1)
+    )
+    key = made.inserted_primary_key
+    assert key is not None  # noqa: S101 - an INSERT without executemany always has one
+    return int(key[0])
+
+
+def touch(connection: Connection, row_id: int) -> None:
+    """Note that something new is known of a patient."""
+    connection.execute(update(patient).where(patient.c.id == row_id).values(revision=patient.c.revision + 1))
+
+
+def touch_all(connection: Connection) -> None:
+    """Have every patient decided anew, as after a change of configuration."""
+    connection.execute(update(patient).values(revision=patient.c.revision + 1))
+
+
+def undecided(connection: Connection, now: datetime, limit: int) -> list[Patient]:
+    """Return patients with new facts, or whose time to be looked at again has come."""
+    query = (
+        select(patient)
+        .where(or_(patient.c.decided_revision != patient.c.revision, patient.c.next_check_at <= now))
+        .order_by(patient.c.id)
+        .limit(limit)
+    )
+    return [_patient(row) for row in connection.execute(query)]
+
+
+def all_patients(connection: Connection) -> list[Patient]:
+    """Return every patient, in order of first reception."""
+    return [_patient(row) for row in connection.execute(select(patient).order_by(patient.c.id))]
+
+
+def find(connection: Connection, patient_id: str, issuer: str | None = None) -> list[Patient]:
+    """Return the patients with this ID, of one issuer or of any."""
+    query = select(patient).where(patient.c.patient_id == patient_id.strip(" "))
+    if issuer is not None:
+        query = query.where(patient.c.issuer == issuer)
+    return [_patient(row) for row in connection.execute(query.order_by(patient.c.id))]
+
+
+def decided(connection: Connection, found: Patient, next_check_at: datetime | None) -> None:
+    """Note up to which revision a patient was decided on, and when to look again without news."""
+    connection.execute(
+        update(patient)
+        .where(patient.c.id == found.row_id)
+        .values(decided_revision=found.revision, next_check_at=next_check_at)
+    )
+
+
+def facts_of(connection: Connection, row_id: int) -> list[InstanceFacts]:
+    """Return all facts read of a patient, in order of SOP Instance UID."""
+    query = select(instance.c.facts).where(instance.c.patient == row_id).order_by(instance.c.sop_instance_uid)
+    return [InstanceFacts.from_json(text) for text in connection.scalars(query)]
+
+
+def patient_of_study(connection: Connection, study_instance_uid: str) -> Patient | None:
+    """Return whose study this is."""
+    query = (
+        select(patient)
+        .join(study, study.c.patient == patient.c.id)
+        .where(study.c.study_instance_uid == study_instance_uid)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _patient(row)
+
+
+def receptions(connection: Connection, row_id: int) -> dict[str, StudyReception]:
+    """Return study UID -> when it was received, for a patient's studies."""
+    query = select(study).where(study.c.patient == row_id)
+    return {
+        row.study_instance_uid: StudyReception(
+            first_received_at=row.first_received_at, last_received_at=row.last_received_at, stat=row.stat
+        )
+        for row in connection.execute(query)
+    }
+
+
+def _patient(row: Row[Any]) -> Patient:
+    return Patient(row_id=row.id, issuer=row.issuer, patient_id=row.patient_id, revision=row.revision)

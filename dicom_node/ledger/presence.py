@@ -1,0 +1,51 @@
+"""Who is there: heartbeats of the executors, and callers that were refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert, select, update
+
+from dicom_node.ledger.tables import executor, refusal
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def beat(connection: Connection, executor_id: str, now: datetime) -> None:
+    """Note that an executor is alive."""
+    changed = connection.execute(update(executor).where(executor.c.executor_id == executor_id).values(last_seen=now))
+    if changed.rowcount == 0:
+        connection.execute(insert(executor).values(executor_id=executor_id, last_seen=now))
+
+
+def silent_since(connection: Connection, before: datetime) -> list[str]:
+    """Return executors not heard of since then."""
+    query = select(executor.c.executor_id).where(executor.c.last_seen < before)
+    return list(connection.scalars(query.order_by(executor.c.executor_id)))
+
+
+def forget(connection: Connection, executor_id: str) -> None:
+    """Drop an executor whose work was handed on; it announces itself when it comes back."""
+    connection.execute(delete(executor).where(executor.c.executor_id == executor_id))
+
+
+def refused(connection: Connection, *, calling_ae_title: str, address: str, reason: str, now: datetime) -> None:
+    """Count a refused association by who called, from where, and why."""
+    key = (
+        (refusal.c.calling_ae_title == calling_ae_title) & (refusal.c.address == address) & (refusal.c.reason == reason)
+    )
+    changed = connection.execute(update(refusal).where(key).values(count=refusal.c.count + 1, last_at=now))
+    if changed.rowcount == 0:
+        connection.execute(
+            insert(refusal).values(
+                calling_ae_title=calling_ae_title, address=address, reason=reason, count=1, last_at=now
+            )
+        )
+
+
+def refusals(connection: Connection) -> list[dict[str, object]]:
+    """Return refused callers, the latest first."""
+    query = select(refusal).order_by(refusal.c.last_at.desc())
+    return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public row mapping

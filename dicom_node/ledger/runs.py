@@ -1,0 +1,261 @@
+"""Runs: proposed under their key, frozen once, encoded once. A frozen record is never changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, insert, select, update
+
+from dicom_node.ledger.tables import outbox_object, patient, run
+from dicom_node.timeline.model import Inputs, RunFacts, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Row, Select
+
+OPEN_STATES = (RunState.QUEUED, RunState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A run that should be done: its key and everything that the key is made of."""
+
+    run_key: str
+    patient_row: int
+    task: str
+    stat: bool
+    inputs: Inputs
+    inputs_key: str
+    remarks: tuple[str, ...]
+    bundle_digest: str
+    task_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as the ledger holds it; `result`, `version`, `issued_at` are None until frozen."""
+
+    run_key: str
+    patient_row: int
+    issuer: str
+    patient_id: str
+    task: str
+    state: RunState
+    stat: bool
+    inputs: Inputs
+    inputs_key: str
+    remarks: tuple[str, ...]
+    bundle_digest: str
+    task_digest: str
+    created_at: datetime
+    result: str | None
+    version: int | None
+    predecessor: str | None
+    issued_at: datetime | None
+    encoded_at: datetime | None
+    error: str | None
+    rescues: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxObject:
+    """An encoded object: its bytes lie fsynced at `path` (relative to the outbox) and never change."""
+
+    position: int
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    path: str
+    sha256: str
+
+
+def propose(connection: Connection, proposal: Proposal, now: datetime) -> bool:
+    """Enter a run unless its key is known; say whether it is new."""
+    if connection.scalar(select(run.c.run_key).where(run.c.run_key == proposal.run_key)):
+        return False
+    connection.execute(
+        insert(run).values(
+            run_key=proposal.run_key,
+            patient=proposal.patient_row,
+            task=proposal.task,
+            state=RunState.QUEUED,
+            stat=proposal.stat,
+            inputs=proposal.inputs.to_json(),
+            inputs_key=proposal.inputs_key,
+            remarks=json.dumps(proposal.remarks),
+            bundle_digest=proposal.bundle_digest,
+            task_digest=proposal.task_digest,
+            created_at=now,
+            rescues=0,
+        )
+    )
+    return True
+
+
+def get(connection: Connection, run_key: str) -> Run | None:
+    """Return one run."""
+    row = connection.execute(_joined().where(run.c.run_key == run_key)).one_or_none()
+    return None if row is None else _run(row)
+
+
+def of_patient(connection: Connection, patient_row: int, task: str | None = None) -> list[Run]:
+    """Return a patient's runs, oldest first."""
+    query = _joined().where(run.c.patient == patient_row)
+    if task is not None:
+        query = query.where(run.c.task == task)
+    return [_run(row) for row in connection.execute(query.order_by(run.c.created_at, run.c.run_key))]
+
+
+def open_runs(connection: Connection) -> list[Run]:
+    """Return runs that are queued or running, urgent ones first, then oldest first."""
+    query = _joined().where(run.c.state.in_(OPEN_STATES)).order_by(run.c.stat.desc(), run.c.created_at, run.c.run_key)
+    return [_run(row) for row in connection.execute(query)]
+
+
+def set_state(connection: Connection, run_key: str, state: RunState, error: str | None = None) -> None:
+    """Move a run on, with the reason where it failed."""
+    connection.execute(update(run).where(run.c.run_key == run_key).values(state=state, error=error))
+
+
+def freeze(connection: Connection, run_key: str, result: str, now: datetime) -> Run:
+    """Freeze result, version, predecessor and time of issue together; a second call changes nothing.
+
+    Returns:
+        The run as frozen: what was frozen first stays, whatever a repeated inference says.
+    """
+    found = _required(connection, run_key)
+    if found.result is None:
+        before = _last_issued(connection, found)
+        connection.execute(
+            update(run)
+            .where(run.c.run_key == run_key)
+            .values(
+                result=result,
+                version=1 if before is None else (before.version or 0) + 1,
+                predecessor=None if before is None else before.run_key,
+                issued_at=now.replace(microsecond=0),
+            )
+        )
+    return _required(connection, run_key)
+
+
+def record_objects(connection: Connection, run_key: str, objects: Sequence[OutboxObject], now: datetime) -> None:
+    """Note the encoded objects of a run, once; from here on the run stands as reported."""
+    if objects_of(connection, run_key):
+        return
+    for each in objects:
+        connection.execute(
+            insert(outbox_object).values(
+                run_key=run_key,
+                position=each.position,
+                kind=each.kind,
+                sop_class_uid=each.sop_class_uid,
+                sop_instance_uid=each.sop_instance_uid,
+                series_instance_uid=each.series_instance_uid,
+                study_instance_uid=each.study_instance_uid,
+                path=each.path,
+                sha256=each.sha256,
+            )
+        )
+    connection.execute(
+        update(run).where(run.c.run_key == run_key).values(state=RunState.REPORTED, encoded_at=now, error=None)
+    )
+
+
+def objects_of(connection: Connection, run_key: str) -> list[OutboxObject]:
+    """Return the encoded objects of a run in the order of sending: images first, the report last."""
+    query = select(outbox_object).where(outbox_object.c.run_key == run_key).order_by(outbox_object.c.position)
+    return [
+        OutboxObject(
+            position=row.position,
+            kind=row.kind,
+            sop_class_uid=row.sop_class_uid,
+            sop_instance_uid=row.sop_instance_uid,
+            series_instance_uid=row.series_instance_uid,
+            study_instance_uid=row.study_instance_uid,
+            path=row.path,
+            sha256=row.sha256,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def count_rescue(connection: Connection, run_key: str) -> int:
+    """Note that a run was taken from a dead worker; return how often that has happened."""
+    connection.execute(update(run).where(run.c.run_key == run_key).values(rescues=run.c.rescues + 1))
+    return connection.scalar(select(run.c.rescues).where(run.c.run_key == run_key)) or 0
+
+
+def counts_by_state(connection: Connection) -> dict[str, int]:
+    """Count runs by state."""
+    return {row[0]: row[1] for row in connection.execute(select(run.c.state, func.count()).group_by(run.c.state))}
+
+
+def facts(found: Run) -> RunFacts:
+    """Reduce a run to what a decision needs to know."""
+    studies = tuple(dict.fromkeys(uid for point in found.inputs.time_points for uid in point.studies))
+    return RunFacts(
+        run_key=found.run_key,
+        inputs_key=found.inputs_key,
+        task=found.task,
+        state=found.state,
+        version=found.version or 0,
+        time_points=found.inputs.dates,
+        studies=studies,
+        bundle_digest=found.bundle_digest,
+        task_digest=found.task_digest,
+        issued_at=found.issued_at,
+        error=found.error or "",
+    )
+
+
+def _last_issued(connection: Connection, new: Run) -> Run | None:
+    earlier = [
+        each
+        for each in of_patient(connection, new.patient_row, new.task)
+        if each.state is RunState.REPORTED and each.run_key != new.run_key
+    ]
+    return max(earlier, key=lambda each: each.version or 0, default=None)
+
+
+def _required(connection: Connection, run_key: str) -> Run:
+    found = get(connection, run_key)
+    if found is None:
+        msg = f"run {run_key[:12]} is not in the ledger"
+        raise LookupError(msg)
+    return found
+
+
+def _joined() -> Select[Any]:
+    return select(run, patient.c.issuer, patient.c.patient_id).join(patient, patient.c.id == run.c.patient)
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        run_key=row.run_key,
+        patient_row=row.patient,
+        issuer=row.issuer,
+        patient_id=row.patient_id,
+        task=row.task,
+        state=RunState(row.state),
+        stat=row.stat,
+        inputs=Inputs.from_json(row.inputs),
+        inputs_key=row.inputs_key,
+        remarks=tuple(json.loads(row.remarks)),
+        bundle_digest=row.bundle_digest,
+        task_digest=row.task_digest,
+        created_at=row.created_at,
+        result=row.result,
+        version=row.version,
+        predecessor=row.predecessor,
+        issued_at=row.issued_at,
+        encoded_at=row.encoded_at,
+        error=row.error,
+        rescues=row.rescues,
+    )

@@ -1,0 +1,245 @@
+"""The tables. SQLAlchemy 2 Core; the same on SQLite and PostgreSQL. Changed only together with a migration."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Time,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
+
+
+class ArrivalState(StrEnum):
+    """What became of the bytes of one received file."""
+
+    RECEIVED = "received"  # durable, not yet read
+    INDEXED = "indexed"  # its facts are in `instance`
+    DUPLICATE = "duplicate"  # same SOP Instance UID, same content: the first copy stays
+    CONFLICT = "conflict"  # same SOP Instance UID, other content or patient: kept aside, the case is held
+    NOT_AN_INPUT = "not-an-input"  # SR, key objects, our own output: kept, never worked on
+    SET_ASIDE = "set-aside"  # unreadable or refused, with its reason
+
+
+class CaseState(StrEnum):
+    """The one visible state of a case (DESIGN 3)."""
+
+    INELIGIBLE = "ineligible"
+    WAITING = "waiting"
+    DUE = "due"
+    RUNNING = "running"
+    REPORTED = "reported"
+    HELD = "held"
+    FAILED = "failed"
+    ENDED = "ended"
+    WITHDRAWN = "withdrawn"
+
+
+class DeliveryState(StrEnum):
+    """Where a report stands with one destination."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    RETRYING = "retrying"
+    DEAD = "dead"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A tz-aware point in time, kept in UTC (SQLite forgets zones)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Convert to UTC, refusing a naive time."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            msg = "a point in time needs a zone, found a naive datetime"
+            raise ValueError(msg)
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+UID = String(64)
+metadata = MetaData()
+
+patient = Table(
+    "patient",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("issuer", String(64), nullable=False),
+    Column("patient_id", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),  # grows with every new fact
+    Column("decided_revision", Integer, nullable=False),  # the last one that was decided on
+    Column("next_check_at", UtcDateTime),  # decide again then, even if nothing is new
+    UniqueConstraint("issuer", "patient_id"),
+)
+
+arrival = Table(
+    "arrival",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sop_instance_uid", UID, nullable=False, index=True),  # as the C-STORE command named it
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("path", String(255), nullable=False, unique=True),  # relative to the instance folder, never from the wire
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("default_issuer", String(64), nullable=False),
+    Column("stat", Boolean, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason", Text),
+    Column("tries", Integer, nullable=False),
+    Column("patient", ForeignKey("patient.id"), index=True),
+    Column("study_instance_uid", UID),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("arrival", ForeignKey("arrival.id"), nullable=False),
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
+    Column("study_instance_uid", UID, nullable=False, index=True),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("content_digest", String(80), nullable=False),
+    Column("facts", Text, nullable=False),  # InstanceFacts as canonical JSON
+)
+
+study = Table(
+    "study",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
+    Column("first_received_at", UtcDateTime, nullable=False),
+    Column("last_received_at", UtcDateTime, nullable=False),
+    Column("stat", Boolean, nullable=False),
+)
+
+cohort_fact = Table(
+    "cohort_fact",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("issuer", String(64), nullable=False),
+    Column("patient_id", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # diagnosis, surgery, radiotherapy, event, birth-date
+    Column("day", Date),
+    Column("time", Time),
+    Column("value", String(128)),
+    Index("cohort_fact_patient", "issuer", "patient_id"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(160), nullable=False),
+    Column("details", Text, nullable=False),
+)
+
+case = Table(
+    "task_case",
+    metadata,
+    Column("patient", ForeignKey("patient.id"), primary_key=True),
+    Column("task", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reasons", Text, nullable=False),  # JSON list of {code, text}
+    Column("decided_at", UtcDateTime, nullable=False),
+    Column("run_key", String(64)),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("run_key", String(64), primary_key=True),
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
+    Column("task", String(64), nullable=False),
+    Column("state", String(16), nullable=False, index=True),  # timeline.model.RunState
+    Column("stat", Boolean, nullable=False),
+    Column("inputs", Text, nullable=False),  # timeline.model.Inputs as canonical JSON
+    Column("inputs_key", String(64), nullable=False),
+    Column("remarks", Text, nullable=False),  # JSON list of texts for the report
+    Column("bundle_digest", String(80), nullable=False),
+    Column("task_digest", String(80), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # frozen together, once, before anything is encoded:
+    Column("result", Text),
+    Column("version", Integer),
+    Column("predecessor", ForeignKey("run.run_key")),
+    Column("issued_at", UtcDateTime),
+    Column("encoded_at", UtcDateTime),
+    Column("error", Text),
+    Column("rescues", Integer, nullable=False),
+)
+
+outbox_object = Table(
+    "outbox_object",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("run_key", ForeignKey("run.run_key"), nullable=False, index=True),
+    Column("position", Integer, nullable=False),  # the order of sending
+    Column("kind", String(16), nullable=False),  # saliency, summary, report
+    Column("sop_class_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("path", String(255), nullable=False),  # relative to the outbox folder
+    Column("sha256", String(64), nullable=False),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("run_key", ForeignKey("run.run_key"), primary_key=True),
+    Column("destination", String(32), primary_key=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("first_attempt_at", UtcDateTime),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    Column("error", Text),
+)
+
+executor = Table(
+    "executor",
+    metadata,
+    Column("executor_id", String(128), primary_key=True),
+    Column("last_seen", UtcDateTime, nullable=False),
+)
+
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("calling_ae_title", String(16), primary_key=True),
+    Column("address", String(64), primary_key=True),
+    Column("reason", String(64), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+)
