@@ -1,1 +1,1 @@
-"""Receive: listener, instance files, facts."""
+"""Reception: bytes become durable first and are read later, where a crash is harmless."""

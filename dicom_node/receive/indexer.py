@@ -1,0 +1,68 @@
+"""From durable bytes to facts in the ledger: one file at a time, each with its own end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dicom_node import events
+from dicom_node.ledger import arrivals
+from dicom_node.ledger.tables import ArrivalState
+from dicom_node.receive.reader import Unread
+
+if TYPE_CHECKING:
+    from dicom_node.ledger.database import Database
+    from dicom_node.observe.logs import Log
+    from dicom_node.receive.files import InstanceFiles
+    from dicom_node.receive.reader import Reader
+
+BATCH: Final = 64
+
+
+class Indexer:
+    """Reads what arrived. `run_once` is idempotent: what it has not committed is still there to be read again."""
+
+    def __init__(self, database: Database, files: InstanceFiles, reader: Reader, log: Log) -> None:
+        self._database = database
+        self._files = files
+        self._reader = reader
+        self._log = log
+
+    def run_once(self) -> int:
+        """Read up to one batch of unread files; return how many there were."""
+        with self._database.read() as ledger:
+            batch = arrivals.pending(ledger, BATCH)
+        for each in batch:
+            self._index(each)
+        return len(batch)
+
+    def _index(self, pending: arrivals.PendingArrival) -> None:
+        answer = self._reader.read(self._files.path(pending.path), pending.default_issuer)
+        if isinstance(answer, Unread):
+            self._unread(pending, answer)
+            return
+        with self._database.write() as ledger:
+            if answer.sop_instance_uid != pending.sop_instance_uid:
+                reason = "the data set names another SOP Instance UID than the C-STORE command"
+                arrivals.set_aside(ledger, pending.arrival_id, ArrivalState.SET_ASIDE, reason)
+                return
+            state = arrivals.index(ledger, pending.arrival_id, answer)
+        self._log.debug(
+            events.INSTANCE_INDEXED, instance=self._log.pseudonym(pending.sop_instance_uid), state=state.value
+        )
+
+    def _unread(self, pending: arrivals.PendingArrival, unread: Unread) -> None:
+        last = pending.tries + 1 >= arrivals.MOST_TRIES
+        with self._database.write() as ledger:
+            arrivals.count_try(ledger, pending.arrival_id)
+            if unread.crashed and not last:
+                return
+            state = ArrivalState.NOT_AN_INPUT if unread.not_an_input else ArrivalState.SET_ASIDE
+            own = arrivals.is_our_own(ledger, pending.sop_instance_uid)
+            reason = "our own output" if own else unread.reason
+            arrivals.set_aside(ledger, pending.arrival_id, state, reason)
+        self._log.warning(
+            events.INSTANCE_SET_ASIDE,
+            instance=self._log.pseudonym(pending.sop_instance_uid),
+            state=state.value,
+            reason=reason,
+        )

@@ -1,0 +1,197 @@
+"""The C-ECHO and C-STORE SCP. 0x0000 is answered only after file, folder and ledger row are durable (invariant 1).
+
+Three objects: pynetdicom keeps the protocol, `Door` decides who may enter, `Reception` makes bytes durable. The
+listener never parses what it stores; it trusts only the command set, and of that only checked UIDs.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, cast
+
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicom_node import events
+from dicom_node.ledger import arrivals, presence
+from dicom_node.receive import statuses
+from dicom_node.receive.contexts import NATIVE, storage_contexts
+
+if TYPE_CHECKING:
+    from pynetdicom.dimse_primitives import C_STORE
+    from pynetdicom.events import Event
+    from pynetdicom.transport import ThreadedAssociationServer
+
+    from dicom_node.ledger.database import Database
+    from dicom_node.observe.logs import Log
+    from dicom_node.receive.files import InstanceFiles
+    from dicom_node.settings import Peer, Settings
+
+UID_PATTERN: Final = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")  # PS3.5 9.1
+STAT_PRIORITY: Final = 1  # (0000,0700) HIGH, PS3.7 9.1.1
+ANYBODY_ISSUER: Final = "UNKNOWN"
+
+
+def is_uid(text: str) -> bool:
+    """Say whether a text is a legal UID (PS3.5 9.1)."""
+    return len(text) <= 64 and UID_PATTERN.fullmatch(text) is not None
+
+
+class Door:
+    """Who may enter: called AE title, calling AE title with its addresses, and room on the disk."""
+
+    def __init__(self, settings: Settings, files: InstanceFiles) -> None:
+        self._settings = settings
+        self._files = files
+        self._peers = {peer.ae_title: peer for peer in settings.receive.peers}
+
+    def peer(self, calling_ae_title: str) -> Peer | None:
+        """Return the configured peer of this title."""
+        return self._peers.get(calling_ae_title)
+
+    def rejection(self, calling: str, called: str, address: str) -> statuses.Rejection | None:
+        """Return why an association must be refused, None if it may be accepted."""
+        if called != self._settings.node.ae_title:
+            return statuses.UNKNOWN_CALLED_AE
+        peer = self.peer(calling)
+        if peer is None and not self._settings.receive.allow_unknown_peers:
+            return statuses.UNKNOWN_CALLING_AE
+        if peer is not None and not peer.allows(address):
+            return statuses.WRONG_ADDRESS
+        if self._files.free_gb() < self._settings.receive.min_free_disk_gb:
+            return statuses.DISK_LOW
+        return None
+
+
+class Reception:
+    """Makes one received object durable and enters it into the ledger."""
+
+    def __init__(self, database: Database, files: InstanceFiles, door: Door, log: Log) -> None:
+        self._database = database
+        self._files = files
+        self._door = door
+        self._log = log
+
+    def store(self, event: Event) -> int:
+        """Answer a C-STORE request.
+
+        Returns:
+            0x0000 only when bytes and row are durable; 0xA700 if we lack the means; 0xC000 if it cannot be stored.
+        """
+        request = cast("C_STORE", event.request)
+        uid = str(request.AffectedSOPInstanceUID or "")
+        if not is_uid(uid) or request.DataSet is None:
+            return self._refuse(uid, statuses.CANNOT_UNDERSTAND, "no legal SOP Instance UID or no data set")
+        try:
+            relative = self._files.write((event.encoded_dataset(),))
+        except OSError as error:
+            return self._refuse(uid, statuses.OUT_OF_RESOURCES, f"disk: {error.strerror}")
+        try:
+            self._enter(event, request, relative)
+        except SQLAlchemyError as error:
+            self._files.remove(relative)
+            return self._refuse(uid, statuses.OUT_OF_RESOURCES, f"ledger: {type(error).__name__}")
+        self._log.info(events.INSTANCE_STORED, instance=self._log.pseudonym(uid), status=statuses.NAMES[0])
+        return statuses.SUCCESS
+
+    def _enter(self, event: Event, request: C_STORE, relative: str) -> None:
+        calling = event.assoc.requestor.ae_title.strip()
+        peer = self._door.peer(calling)
+        arrival = arrivals.Arrival(
+            sop_instance_uid=str(request.AffectedSOPInstanceUID),
+            sop_class_uid=str(request.AffectedSOPClassUID),
+            transfer_syntax_uid=str(event.context.transfer_syntax),
+            path=relative,
+            size_bytes=self._files.path(relative).stat().st_size,
+            calling_ae_title=calling,
+            default_issuer=peer.default_issuer if peer else ANYBODY_ISSUER,
+            stat=request.Priority == STAT_PRIORITY or (peer is not None and peer.stat),
+            received_at=datetime.now(UTC),
+        )
+        with self._database.write() as ledger:
+            arrivals.record(ledger, arrival)
+
+    def _refuse(self, uid: str, status: int, reason: str) -> int:
+        self._log.warning(
+            events.INSTANCE_REFUSED, instance=self._log.pseudonym(uid), status=statuses.NAMES[status], reason=reason
+        )
+        return status
+
+
+class Listener:
+    """Serves on the configured port. `start()` returns when peers can connect, `stop()` when nobody is connected."""
+
+    def __init__(self, settings: Settings, database: Database, files: InstanceFiles, log: Log) -> None:
+        self._settings = settings
+        self._database = database
+        self._log = log
+        self._door = Door(settings, files)
+        self._reception = Reception(database, files, self._door, log)
+        self._ae = self._application_entity()
+        self._server: ThreadedAssociationServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._settings.node.port
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: if the port is taken.
+        """
+        self._server = self._ae.start_server(
+            (self._settings.node.host, self._settings.node.port),
+            block=False,
+            evt_handlers=[
+                (evt.EVT_REQUESTED, self._admit),
+                (evt.EVT_REJECTED, self._too_many),
+                (evt.EVT_C_ECHO, lambda _event: statuses.SUCCESS),
+                (evt.EVT_C_STORE, self._reception.store),
+            ],
+        )
+        self._log.info(events.LISTENER_STARTED, port=self.port)
+
+    def stop(self) -> None:
+        """Take no new associations and end the open ones."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._ae.shutdown()
+            self._server = None
+
+    def _application_entity(self) -> AE:
+        receive = self._settings.receive
+        ae = AE(ae_title=self._settings.node.ae_title)
+        ae.maximum_associations = receive.max_associations
+        ae.maximum_pdu_size = receive.max_pdu_bytes
+        ae.network_timeout = receive.idle_timeout_s
+        ae.acse_timeout = 30
+        ae.dimse_timeout = 30
+        ae.add_supported_context(Verification, list(NATIVE[:2]))
+        for sop_class_uid, transfer_syntaxes in storage_contexts(receive):
+            ae.add_supported_context(sop_class_uid, list(transfer_syntaxes))
+        return ae
+
+    def _admit(self, event: Event) -> None:
+        request = event.assoc.requestor
+        calling = str(request.primitive.calling_ae_title).strip()
+        called = str(request.primitive.called_ae_title).strip()
+        rejection = self._door.rejection(calling, called, request.address)
+        if rejection is not None:
+            self._count(calling, request.address, rejection.reason)
+            event.assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
+            event.assoc.kill()
+
+    def _too_many(self, event: Event) -> None:
+        request = event.assoc.requestor
+        self._count(str(request.ae_title).strip(), request.address, statuses.TOO_MANY.reason)
+
+    def _count(self, calling: str, address: str, reason: str) -> None:
+        self._log.warning(events.ASSOCIATION_REFUSED, calling_ae_title=calling, address=address, reason=reason)
+        with self._database.write() as ledger:
+            presence.refused(
+                ledger, calling_ae_title=calling[:16], address=address[:64], reason=reason, now=datetime.now(UTC)
+            )

@@ -1,0 +1,128 @@
+"""A sacrificial child process that reads untrusted files: what kills it, or never ends, costs one file.
+
+The child has bounded memory, answers one file at a time over a pipe, and is replaced when it dies or is silent for
+too long. Its answer is plain text, so nothing of the file's making is ever unpickled here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from dicom_node.timeline.model import InstanceFacts
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+TIMEOUT_S: Final = 60.0
+MEMORY_BYTES: Final = 8 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """Why a file gave no facts: `not_an_input` means that nothing is wrong with it; `crashed`, that the child died."""
+
+    reason: str
+    not_an_input: bool = False
+    crashed: bool = False
+
+
+class Reader:
+    """Reads files in a child process, made on first use and replaced when it is lost."""
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, path: Path, default_issuer: str) -> InstanceFacts | Unread:
+        """Read one file; never raises for what is in it."""
+        child = self._child = self._child or _start()
+        timer = threading.Timer(self._timeout_s, child.kill)
+        timer.start()
+        try:
+            line = _ask(child, {"path": str(path), "default_issuer": default_issuer})
+        finally:
+            timer.cancel()
+        if not line:
+            code = child.wait()
+            self.close()
+            return Unread(reason=f"the reader died or took over {self._timeout_s:.0f} s (exit {code})", crashed=True)
+        answer = json.loads(line)
+        if "facts" in answer:
+            return InstanceFacts.from_json(answer["facts"])
+        return Unread(reason=answer["reason"], not_an_input=answer["not_an_input"])
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            for pipe in (self._child.stdin, self._child.stdout):
+                if pipe is not None:
+                    _close_quietly(pipe)
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+
+def _start() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-W", "ignore", "-m", "dicom_node.receive.reader"]
+    return subprocess.Popen(  # noqa: S603 - our own module, no shell
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+
+
+def _ask(child: subprocess.Popen[bytes], question: dict[str, str]) -> bytes:
+    assert child.stdin is not None  # noqa: S101 - opened as a pipe above
+    assert child.stdout is not None  # noqa: S101 - opened as a pipe above
+    try:
+        child.stdin.write(json.dumps(question).encode() + b"\n")
+        child.stdin.flush()
+        return child.stdout.readline()
+    except BrokenPipeError:
+        return b""
+
+
+def _close_quietly(pipe: IO[bytes]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the child is gone and with it whatever was still in the pipe
+        pipe.close()
+
+
+def _answer(question: dict[str, str]) -> dict[str, object]:
+    from dicom_node.receive.facts import NotAnInput, UnreadableInstance, read_facts  # noqa: PLC0415 - child only
+
+    try:
+        facts = read_facts(Path(question["path"]), default_issuer=question["default_issuer"])
+    except NotAnInput as error:
+        return {"reason": error.kind, "not_an_input": True}
+    except UnreadableInstance as error:
+        return {"reason": str(error), "not_an_input": False}
+    return {"facts": facts.to_json()}
+
+
+def main() -> None:
+    """Answer questions on standard input until it ends; nothing else may be written to standard output."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    output = sys.stdout
+    sys.stdout = sys.stderr
+    for line in sys.stdin:
+        output.write(json.dumps(_answer(json.loads(line))) + "\n")
+        output.flush()
+
+
+if __name__ == "__main__":
+    main()
