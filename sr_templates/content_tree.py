@@ -1,7 +1,7 @@
 """The content tree of the report: TID 1500 from highdicom's templates, with its known defects put right.
 
-highdicom 0.28 marks every container CONTINUOUS, which makes viewers drop the labels; gives uncertainties of a percentage
-the unit "no units"; and cannot leave a number out. Each is corrected here, before the tree enters a document.
+highdicom 0.28 marks every container CONTINUOUS, which makes viewers drop the labels; gives the uncertainty of a
+percentage the unit "no units"; and cannot leave a number out. Each is corrected here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CONTAINS = RelationshipTypeValues.CONTAINS
 _HAS_ACQUISITION_CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
 
 
-def build_tree(context: ReportContext, template: ReportTemplate, captures: Sequence[Dataset]) -> Dataset:
+def build_tree(context: ReportContext, template: ReportTemplate, captures: Sequence[Dataset]) -> ContainerContentItem:
     """Return the root container; `captures` are the secondary captures of this run that the report points at.
 
     Source: PS3.16 TID 1500 (extensible): language, observer, procedure, then Summary first, images, measurements.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydicom import DataElement, Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from sr_templates import codes
 from sr_templates.uids import derive_uid
@@ -33,7 +33,7 @@ _TYPE_3 = (
     "PatientAge", "PatientSize", "PatientWeight",
 )  # fmt: skip
 
-IMPLEMENTATION_CLASS_UID = derive_uid("implementation", "temporal-dicom-node")
+IMPLEMENTATION_CLASS_UID = UID(derive_uid("implementation", "temporal-dicom-node"))
 IMPLEMENTATION_VERSION_NAME = "TEMPORAL_NODE_1"
 
 
@@ -48,8 +48,8 @@ def new_object(context: ReportContext, *, sop_class_uid: str, sop_instance_uid: 
     _stamp(context, ds)
     _sign(context, ds)
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class_uid
-    meta.MediaStorageSOPInstanceUID = sop_instance_uid
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
@@ -130,5 +130,7 @@ def _sign(context: ReportContext, ds: Dataset) -> None:
 
 def _chunks(digest: str) -> list[str]:
     """Split a digest into values of at most 64 characters, the limit of LO."""
+    if len(digest) <= 64:
+        return [digest]
     scheme, _, value = digest.rpartition(":")
-    return [f"{scheme}:{value}"] if len(f"{scheme}:{value}") <= 64 else [scheme, value[:64]]
+    return [scheme or digest[:64], value[:64]]

@@ -129,7 +129,7 @@ def _sop_item(sop_class_uid: str, instance_uid: str) -> Dataset:
 
 
 def _predecessor(earlier: Predecessor) -> Dataset:
-    """Return the reference to the earlier report; only a correction of the same scans says it replaces it (CID 7009)."""
+    """Return the reference to the earlier report; only a correction of the same scans replaces it (CID 7009)."""
     reference = InstanceRef(
         sop_class_uid=earlier.sop_class_uid,
         sop_instance_uid=earlier.sop_instance_uid,

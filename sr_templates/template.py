@@ -54,7 +54,8 @@ class OutputTemplate(_Strict):
         edges = [0.0, *(band.upper for band in self.bands)]
         starts = [band.lower for band in self.bands]
         if starts != edges[:-1] or edges[-1] != 1.0 or any(band.lower >= band.upper for band in self.bands):
-            msg = f"bands: expected to tile 0 to 1 without gap or overlap, found {[(b.lower, b.upper) for b in self.bands]}"
+            found = [(band.lower, band.upper) for band in self.bands]
+            msg = f"bands: expected to tile 0 to 1 without gap or overlap, found {found}"
             raise ValueError(msg)
         return self
 

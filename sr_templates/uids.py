@@ -31,7 +31,7 @@ def derive_uid(*parts: object) -> str:
 
 
 def result_digest(result: Result) -> str:
-    """Return the SHA-256 of the result's JSON, numbers rounded to 4 decimals, so that noise below it changes nothing."""
+    """Return the SHA-256 of the result's JSON, numbers rounded to 4 decimals: noise below that changes nothing."""
     text = json.dumps(_rounded(asdict(result)), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -33,10 +33,10 @@ from sr_templates.uids import derive_uid
 
 SENTINEL_NAME = "SENTINEL^PATIENT"
 DAYS = (
-    datetime(2024, 1, 10, 9, 30),
-    datetime(2024, 4, 12, 10, 0),
-    datetime(2024, 7, 15, 8, 15),
-    datetime(2024, 10, 18, 11, 45),
+    datetime(2024, 1, 10, 9, 30, tzinfo=UTC),
+    datetime(2024, 4, 12, 10, 0, tzinfo=UTC),
+    datetime(2024, 7, 15, 8, 15, tzinfo=UTC),
+    datetime(2024, 10, 18, 11, 45, tzinfo=UTC),
 )
 SURGERY = date(2023, 11, 9)
 SLICES = 5

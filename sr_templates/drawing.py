@@ -1,0 +1,91 @@
+"""Text and colour for pixel objects, drawn with matplotlib's Agg objects: no pyplot, no display, no module state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+FONT = "DejaVu Sans"  # ships with matplotlib, so that the same text gives the same pixels everywhere
+DPI = 100
+_DARKEST = 0.35  # where the colour map begins: below it, colours cannot be told from dark anatomy
+_OPACITY = 0.6
+
+
+def rendered(figure: Figure) -> NDArray[np.uint8]:
+    """Return the pixels of a figure, shape (H, W, 4), not premultiplied."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba(), dtype=np.uint8)
+
+
+def blank(rows: int, columns: int, *, colour: str = "none") -> Figure:
+    """Return an empty figure of exactly that many pixels."""
+    return Figure(figsize=(columns / DPI, rows / DPI), dpi=DPI, facecolor=colour)
+
+
+def hot_colours(values: NDArray[np.floating], threshold: float) -> NDArray[np.uint8]:
+    """Return colours for values between `threshold` and 1; shape (..., 3)."""
+    share = np.clip((values - threshold) / (1.0 - threshold), 0.0, 1.0)
+    rgba = mpl.colormaps["inferno"](_DARKEST + (1.0 - _DARKEST) * share)
+    return np.asarray(np.round(rgba[..., :3] * 255), dtype=np.uint8)
+
+
+def windowed(anatomy: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return anatomy as grey values, window from the 1st to the 99.5th percentile of what is not air."""
+    tissue = anatomy[anatomy > np.mean(anatomy) * 0.3]
+    low, high = np.percentile(tissue, (1, 99.5)) if tissue.size else (0.0, 1.0)
+    low = min(float(low), float(high) * 0.1)  # keep air black where tissue begins bright
+    return np.asarray(np.round(np.clip((anatomy - low) / max(high - low, 1e-6), 0, 1) * 255), dtype=np.uint8)
+
+
+def fused(grey: NDArray[np.uint8], values: NDArray[np.floating], threshold: float) -> NDArray[np.uint8]:
+    """Return grey anatomy with colour only where `values` reach the threshold; shape (..., 3)."""
+    rgb = np.repeat(grey[..., np.newaxis], 3, axis=-1)  # (..., Y, X, 3)
+    warm = values >= threshold
+    colour = hot_colours(values[warm], threshold)
+    rgb[warm] = np.round((1 - _OPACITY) * rgb[warm] + _OPACITY * colour).astype(np.uint8)
+    return rgb
+
+
+def legend(rows: int, columns: int, lines: Sequence[str], threshold: float) -> NDArray[np.uint8]:
+    """Return a transparent layer (H, W, 4): `lines` at mid-top and a colour bar at mid-right.
+
+    Viewers write their own text into the corners and the bottom, so nothing of ours stands there.
+    """
+    figure = blank(rows, columns)
+    longest = max(len(line) for line in lines)
+    size_px = min(0.04 * rows, 0.7 * columns / (0.62 * longest))
+    points = size_px * 72 / DPI
+    box = {"facecolor": "black", "alpha": 0.7, "edgecolor": "none", "pad": 2}
+    figure.text(
+        0.5, 0.985, "\n".join(lines), family=FONT, size=points, color="#ffd54f", ha="center", va="top", bbox=box
+    )
+    top, bottom, left, right = 0.70, 0.35, 0.94, 0.965
+    small = points * 0.85
+    for height, label in ((top, "1.0"), (bottom, f"{threshold:.1f}")):
+        figure.text(left - 0.01, height, label, family=FONT, size=small, color="white", ha="right", va="center")
+    figure.text(right, top + 0.035, "saliency", family=FONT, size=small, color="white", ha="right", va="bottom")
+    layer = rendered(figure)
+    first, last = round((1 - top) * rows), round((1 - bottom) * rows)
+    ramp = np.linspace(1.0, threshold, last - first)  # (bar height,)
+    bar = layer[first:last, round(left * columns) : round(right * columns)]
+    bar[..., :3] = hot_colours(ramp, threshold)[:, np.newaxis]
+    bar[..., 3] = 255
+    return layer
+
+
+def laid_over(rgb: NDArray[np.uint8], layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return frames (Z, Y, X, 3) with one layer (Y, X, 4) over each, frame by frame to spare memory."""
+    alpha = layer[..., 3:].astype(np.float32) / 255
+    over = layer[..., :3].astype(np.float32) * alpha
+    under = 1 - alpha
+    return np.stack([np.round(frame * under + over).astype(np.uint8) for frame in rgb])
