@@ -93,8 +93,8 @@ def stack(planes: Sequence[Plane]) -> Stack:
     for number, plane in enumerate(planes):
         _check_plane(plane, number)
     if planes:
+        _check_orientation(planes)  # first: it tells most about a three-plane localizer
         _check_grid(planes)
-        _check_orientation(planes)  # first: "mixed orientation" tells more of a three-plane localizer than "too few"
     if len(planes) < MIN_SLICES:
         raise GeometryError(Defect.TOO_FEW, f"expected at least {MIN_SLICES} slices, found {len(planes)}")
     directions = _directions(planes)  # (3, 3), rows: along a row, along a column, normal
