@@ -72,8 +72,12 @@ def legend(rows: int, columns: int, lines: Sequence[str], threshold: float) -> N
     top, bottom, left, right = 0.70, 0.35, 0.94, 0.965
     small = points * 0.85
     for height, label in ((top, "1.0"), (bottom, f"{threshold:.1f}")):
-        figure.text(left - 0.01, height, label, family=FONT, size=small, color="white", ha="right", va="center")
-    figure.text(right, top + 0.035, "saliency", family=FONT, size=small, color="white", ha="right", va="bottom")
+        figure.text(
+            left - 0.01, height, label, family=FONT, size=small, color="white", ha="right", va="center", bbox=box
+        )
+    figure.text(
+        right, top + 0.035, "saliency", family=FONT, size=small, color="white", ha="right", va="bottom", bbox=box
+    )
     layer = rendered(figure)
     first, last = round((1 - top) * rows), round((1 - bottom) * rows)
     ramp = np.linspace(1.0, threshold, last - first)  # (bar height,)
