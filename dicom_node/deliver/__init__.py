@@ -1,0 +1,1 @@
+"""Delivery: encoded bytes out of the outbox into archives, each destination on its own."""

@@ -1,0 +1,191 @@
+"""A small door to DBOS Transact: submit, status, rescue, retry. Nothing else of the node knows the engine.
+
+The engine remembers progress and nothing more: what is due is derived from the ledger at every tick, under the same
+keys, so its tables may be lost. Two kinds of job: a *run* (infer, then encode, each checkpointed) on the workers, and
+a *deliver* on the node. Settings that matter: a constant application version (jobs queued under one version never run
+under another), one executor id per process, always a priority (none means highest), three recoveries and no more,
+JSON instead of pickle, and a call log that never quotes an argument.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from dbos import DBOS, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
+
+from dicom_node.errors import NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+    from typing import IO
+
+APPLICATION_VERSION: Final = "workflows-1"
+MOST_RECOVERIES: Final = 3
+STAT, ROUTINE = 1, 10
+DELIVERIES_AT_ONCE: Final = 4
+POLLING_S: Final = 0.25
+
+
+class JobKind(StrEnum):
+    """What there is to do; also the name of the queue it waits in."""
+
+    RUN = "run"
+    DELIVER = "deliver"
+
+
+class JobStatus(StrEnum):
+    """How far the engine is with a job."""
+
+    UNKNOWN = "unknown"
+    WAITING = "waiting"
+    WORKING = "working"
+    DONE = "done"
+    FAILED = "failed"
+    CRASHED = "crashed"  # took its worker down more often than is tried
+    CANCELLED = "cancelled"
+
+
+STATUSES: Final = {
+    "ENQUEUED": JobStatus.WAITING,
+    "DELAYED": JobStatus.WAITING,
+    "PENDING": JobStatus.WORKING,
+    "SUCCESS": JobStatus.DONE,
+    "ERROR": JobStatus.FAILED,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": JobStatus.CRASHED,
+    "CANCELLED": JobStatus.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What the jobs call, each with the job's key; a process that never works on a kind leaves it out."""
+
+    infer: Callable[[str], None] | None = None
+    encode: Callable[[str], None] | None = None
+    deliver: Callable[[str], None] | None = None
+
+
+class Engine:
+    """The engine of one process. `start()` returns when jobs can be submitted and are being worked on."""
+
+    def __init__(self, url: str, *, executor_id: str, listen: Iterable[JobKind], steps: Steps, locks: Path) -> None:
+        self._url = url
+        self._executor_id = executor_id
+        self._listen = tuple(listen)
+        self._steps = steps
+        self._lock_path = locks / f"{executor_id.replace(':', '-')}.lock"
+        self._lock: IO[str] | None = None
+        self._workflows: Mapping[JobKind, Callable[[str], None]] = {}
+
+    def start(self) -> None:
+        """Connect, take up what this executor left unfinished, and listen.
+
+        Raises:
+            NodeError: if another live process has this executor id.
+        """
+        self._lock = _lock(self._lock_path)
+        DBOS(
+            config={
+                "name": "dicom-node",
+                "system_database_url": self._url,
+                "application_version": APPLICATION_VERSION,
+                "executor_id": self._executor_id,
+                "serializer": DBOSPortableJSONSerializer(),
+                "log_level": "CRITICAL",
+            }
+        )
+        logging.getLogger("dbos").handlers.clear()  # its text may quote what a step raised; ours carries the type
+        self._workflows = _register(self._steps)
+        DBOS.listen_queues([kind.value for kind in self._listen])
+        DBOS.launch()
+        DBOS.register_queue(JobKind.RUN, worker_concurrency=1, polling_interval_sec=POLLING_S)
+        DBOS.register_queue(JobKind.DELIVER, worker_concurrency=DELIVERIES_AT_ONCE, polling_interval_sec=POLLING_S)
+
+    def stop(self, *, drain_s: int = 0) -> None:
+        """Take no new jobs and wait that long for those at work; the rest is taken up at the next start."""
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=drain_s)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def submit(self, kind: JobKind, key: str, *, priority: int = ROUTINE) -> None:
+        """Ask for a job to be done, once per key however often it is asked."""
+        with SetWorkflowID(key), SetEnqueueOptions(priority=priority):
+            DBOS.enqueue_workflow(kind.value, self._workflows[kind], key)
+
+    def status(self, keys: Iterable[str]) -> dict[str, JobStatus]:
+        """Return how far each job is."""
+        wanted = list(keys)
+        if not wanted:
+            return {}
+        found = DBOS.list_workflows(workflow_ids=wanted, load_input=False, load_output=False)
+        known = {each.workflow_id: STATUSES[each.status] for each in found}
+        return {key: known.get(key, JobStatus.UNKNOWN) for key in wanted}
+
+    def rescue(self, executor_id: str) -> list[str]:
+        """Hand the unfinished jobs of a dead executor to the living; return their keys."""
+        orphans = DBOS.list_workflows(status="PENDING", executor_id=executor_id, load_input=False, load_output=False)
+        for each in orphans:
+            DBOS.resume_workflow(each.workflow_id, queue_name=each.queue_name)
+        return [each.workflow_id for each in orphans]
+
+    def retry(self, key: str) -> None:
+        """Do an ended job again from its first step, under the same key."""
+        kind = JobKind.DELIVER if "/" in key else JobKind.RUN
+        DBOS.rewind_workflow(key, queue_name=kind.value)
+
+    def cancel(self, key: str) -> None:
+        """Take back a job that something newer replaced."""
+        DBOS.cancel_workflow(key)
+
+
+def _register(steps: Steps) -> dict[JobKind, Callable[[str], None]]:
+    """Give the steps to DBOS under stable names; called once per process, before launch."""
+
+    @DBOS.step(name="infer")
+    def infer(key: str) -> None:
+        _required(steps.infer, "infer")(key)
+
+    @DBOS.step(name="encode")
+    def encode(key: str) -> None:
+        _required(steps.encode, "encode")(key)
+
+    @DBOS.step(name="deliver-once")
+    def deliver_once(key: str) -> None:
+        _required(steps.deliver, "deliver")(key)
+
+    @DBOS.workflow(name="run", max_recovery_attempts=MOST_RECOVERIES)
+    def run(key: str) -> None:
+        infer(key)
+        encode(key)
+
+    @DBOS.workflow(name="deliver", max_recovery_attempts=MOST_RECOVERIES)
+    def deliver(key: str) -> None:
+        deliver_once(key)
+
+    return {JobKind.RUN: run, JobKind.DELIVER: deliver}
+
+
+def _required(step: Callable[[str], None] | None, name: str) -> Callable[[str], None]:
+    if step is None:
+        msg = f"work engine: this process listens to a queue whose step {name!r} it was not given"
+        raise NodeError(msg)
+    return step
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold a file lock until the process ends; two processes under one executor id would do all work twice."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        msg = f"work engine: another process of this node is running under {path.stem}"
+        raise NodeError(msg) from error
+    return file

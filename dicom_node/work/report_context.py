@@ -1,0 +1,145 @@
+"""From a frozen run to what the report templates need: headers, evidence, predecessor, device."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from datetime import datetime, time
+from typing import TYPE_CHECKING, Final
+
+from pydicom import dcmread
+
+from dicom_node.errors import NodeError
+from inference.results import Result
+from sr_templates.sources import (
+    Device,
+    InstanceRef,
+    Predecessor,
+    ReportContext,
+    RunRecord,
+    SeriesEvidence,
+    TimePointEvidence,
+)
+from sr_templates.uids import derive_uid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pydicom import Dataset
+
+    from dicom_node.ledger.runs import OutboxObject, Run
+    from dicom_node.timeline.model import InputSeries, InputTimePoint
+
+MANUFACTURER: Final = "temporal-dicom-node"
+MODEL_NAME: Final = "Temporal DICOM node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What a report is made from beside the run itself; `paths` maps SOP Instance UID to file."""
+
+    paths: Mapping[str, Path]
+    ae_title: str
+    phantom: bool
+    predecessor: Run | None
+    predecessor_report: OutboxObject | None
+
+
+def build_context(run: Run, sources: Sources) -> ReportContext:
+    """Gather everything the objects of one run need.
+
+    Raises:
+        NodeError: if the run is not frozen, or an input file is lost.
+    """
+    if run.result is None or run.version is None or run.issued_at is None:
+        msg = f"run {run.run_key[:12]}: expected a frozen result, found none"
+        raise NodeError(msg)
+    result = Result.from_json(run.result)
+    points = run.inputs.time_points
+    newest = points[-1].series[-1]
+    return ReportContext(
+        record=RunRecord(
+            run_key=run.run_key,
+            task=run.task,
+            version=run.version,
+            issued_at=run.issued_at,
+            predecessor=_predecessor(run, sources),
+        ),
+        patient_study=header(sources.paths, newest.instances[0].sop_instance_uid),
+        time_points=tuple(_evidence(each, sources.paths) for each in points),
+        result=result,
+        device=_device(sources.ae_title, result),
+        remarks=run.remarks,
+        phantom=sources.phantom,
+    )
+
+
+def header(paths: Mapping[str, Path], sop_instance_uid: str) -> Dataset:
+    """Read an input's header.
+
+    Raises:
+        NodeError: if the file is lost.
+    """
+    try:
+        return dcmread(paths[sop_instance_uid], stop_before_pixels=True)
+    except (KeyError, OSError) as error:
+        msg = "an input file of this run is lost from the instance folder"
+        raise NodeError(msg) from error
+
+
+def _evidence(point: InputTimePoint, paths: Mapping[str, Path]) -> TimePointEvidence:
+    return TimePointEvidence(
+        acquired=datetime.combine(point.acquired_on, point.acquired_time or time()),
+        kind=point.kind.value,
+        days_from_surgery=point.days_since_surgery,
+        series=tuple(_series(point, each, paths) for each in point.series),
+    )
+
+
+def _series(point: InputTimePoint, series: InputSeries, paths: Mapping[str, Path]) -> SeriesEvidence:
+    instances = tuple(
+        InstanceRef(
+            sop_class_uid=each.sop_class_uid,
+            sop_instance_uid=each.sop_instance_uid,
+            series_instance_uid=series.series_instance_uid,
+            study_instance_uid=series.study_instance_uid,
+        )
+        for each in series.instances
+    )
+    middle = instances[len(instances) // 2]
+    frames = int(header(paths, middle.sop_instance_uid).get("NumberOfFrames", 0) or 0)
+    return SeriesEvidence(
+        role=series.role.value,
+        study_date=point.acquired_on,
+        frame_of_reference_uid=series.frame_of_reference_uid,
+        instances=instances,
+        representative=middle,
+        representative_frame=frames // 2 + 1 if frames else None,
+    )
+
+
+def _predecessor(run: Run, sources: Sources) -> Predecessor | None:
+    earlier, report = sources.predecessor, sources.predecessor_report
+    if earlier is None or report is None or earlier.issued_at is None:
+        return None
+    return Predecessor(
+        sop_class_uid=report.sop_class_uid,
+        sop_instance_uid=report.sop_instance_uid,
+        series_instance_uid=report.series_instance_uid,
+        study_instance_uid=report.study_instance_uid,
+        issued=earlier.issued_at.date(),
+        same_time_points=earlier.inputs.dates == run.inputs.dates,
+    )
+
+
+def _device(ae_title: str, result: Result) -> Device:
+    return Device(
+        name=ae_title,
+        uid=derive_uid("device", ae_title, result.model.digest),  # changes with each retraining
+        manufacturer=MANUFACTURER,
+        model_name=MODEL_NAME,
+        software_version=importlib.metadata.version("temporal-dicom-node"),
+        station_ae_title=ae_title,
+        serial_number=ae_title,
+    )

@@ -1,0 +1,69 @@
+"""The tasks a node serves: each with its bundle found, digested and held against its pin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node.errors import ConfigError
+from dicom_node.resources import task_file
+from dicom_node.timeline.task import Task, load_task
+from inference import bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedTask:
+    """A task with the model that answers it."""
+
+    task: Task
+    bundle_folder: Path
+    bundle_digest: str
+    synthetic: bool  # trained on phantoms: delivers for phantoms only (invariant 10)
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+
+def load_tasks(entries: Iterable[str]) -> dict[str, ServedTask]:
+    """Load every task of the configuration with its bundle.
+
+    Raises:
+        ConfigError: with one line per problem of any task file or bundle.
+    """
+    served: dict[str, ServedTask] = {}
+    problems: list[str] = []
+    for entry in entries:
+        try:
+            found = _serve(task_file(entry))
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        if found.name in served:
+            problems.append(f"tasks: {found.name!r} is given more than once")
+        served[found.name] = found
+    if problems:
+        raise ConfigError(tuple(problems))
+    return served
+
+
+def _serve(file: Path) -> ServedTask:
+    task = load_task(file)
+    reference = task.bundle
+    try:
+        folder = bundle.shipped(reference.name) if reference.name else (file.parent / str(reference.path)).resolve()
+        digest = bundle.bundle_digest(folder)
+    except (bundle.BundleError, OSError) as error:
+        raise ConfigError((f"{file}: bundle: {error}",)) from error
+    if reference.digest is not None and reference.digest != digest:
+        raise ConfigError((f"{file}: bundle.digest: expected {reference.digest}, found {digest} in {folder}",))
+    try:
+        card = bundle.read_card(folder, digest)
+    except bundle.BundleError as error:
+        raise ConfigError((f"{file}: bundle: {error}",)) from error
+    return ServedTask(task=task, bundle_folder=folder, bundle_digest=digest, synthetic=card.synthetic)
