@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom
@@ -22,13 +22,16 @@ from pydicom.uid import UID, EnhancedMRImageStorage, MRImageStorage
 from dicom_node.errors import PeerError
 from dicom_node.receive.attributes import CONTEXT, functional_groups, read_acquired, read_attributes
 from dicom_node.timeline.model import InstanceFacts, PatientFacts, Value, canonical_json
-from inference.geometry import Plane
+from inference.geometry import GeometryError
+from inference.volume import planes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from pydicom.dataset import Dataset, FileDataset
+
+    from inference.geometry import Plane
 
 INPUT_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage})
 MAX_DECODED_BYTES = 4 << 30  # a 4D enhanced MR of 10,000 frames of 512 x 512 is 5.2 GB; clinical ones stay below 1 GB
@@ -100,21 +103,13 @@ def content_digest(ds: Dataset, attributes: dict[str, Value]) -> str:
         digest.update(frame.tobytes())
     day, clock, source = read_acquired(ds)
     header = {
-        "planes": [[*each.position_mm, *each.orientation, *each.spacing_mm] for each in planes_of(ds)],
+        "planes": [[*each.position_mm, *each.orientation, *each.spacing_mm] for each in _planes(ds)],
         "rescale": _rescale(ds),
         "attributes": {key: value for key, value in attributes.items() if key not in (*CONTEXT, *_ENCODING)},
         "acquired": [day and day.isoformat(), clock and clock.isoformat(), source],
     }
     digest.update(canonical_json(header).encode())
     return f"sha256:{digest.hexdigest()}"
-
-
-def planes_of(ds: Dataset) -> tuple[Plane, ...]:
-    """Return one plane per frame, empty if any frame has no position, orientation or spacing."""
-    shared = (ds.get("SharedFunctionalGroupsSequence") or [None])[0]
-    frames = ds.get("PerFrameFunctionalGroupsSequence") or [None]
-    planes = [_plane(ds, tuple(each for each in (frame, shared) if each is not None)) for frame in frames]
-    return tuple(each for each in planes if each is not None) if None not in planes else ()
 
 
 _ENCODING = ("PhotometricInterpretation", "SamplesPerPixel")  # follow the transfer syntax, as pixels show anyway
@@ -157,7 +152,7 @@ def _facts(ds: FileDataset, default_issuer: str) -> InstanceFacts:
         acquired_from=source,
         frame_of_reference_uid=str(ds.get("FrameOfReferenceUID") or ""),
         instance_number=int(number) if number not in (None, "") else None,
-        planes=planes_of(ds),
+        planes=_planes(ds),
     )
 
 
@@ -215,6 +210,14 @@ def _check_claims(ds: Dataset) -> None:
         raise UnreadableInstance("no-pixel-data", "no fragments")
 
 
+def _planes(ds: Dataset) -> tuple[Plane, ...]:
+    """Return one plane per frame, none where the object does not say where its planes lie (and is no volume)."""
+    try:
+        return planes_of(ds)
+    except GeometryError:
+        return ()
+
+
 def _rescale(ds: Dataset) -> list[list[float]]:
     """Collect the rescale slopes and intercepts per frame, in frame order (one pair for a classic object)."""
     items = [item for group in functional_groups(ds) for item in group.get("PixelValueTransformationSequence") or ()]
@@ -224,30 +227,3 @@ def _rescale(ds: Dataset) -> list[list[float]]:
         if item.get("RescaleSlope") is not None
     ]
     return pairs or [[1.0, 0.0]]
-
-
-def _plane(ds: Dataset, groups: tuple[Dataset, ...]) -> Plane | None:
-    position = _vector(ds, groups, "PlanePositionSequence", "ImagePositionPatient")
-    orientation = _vector(ds, groups, "PlaneOrientationSequence", "ImageOrientationPatient")
-    spacing = _vector(ds, groups, "PixelMeasuresSequence", "PixelSpacing")
-    thickness = _vector(ds, groups, "PixelMeasuresSequence", "SliceThickness")
-    if (len(position), len(orientation), len(spacing)) != (3, 6, 2):
-        return None
-    return Plane(
-        position_mm=(position[0], position[1], position[2]),
-        orientation=cast("tuple[float, float, float, float, float, float]", orientation),
-        spacing_mm=(spacing[0], spacing[1]),
-        rows=int(ds.Rows),
-        columns=int(ds.Columns),
-        thickness_mm=thickness[0] if thickness else None,
-    )
-
-
-def _vector(ds: Dataset, groups: tuple[Dataset, ...], sequence: str, keyword: str) -> tuple[float, ...]:
-    """Read numbers from the frame's own group, else the shared one, else the object itself."""
-    items = [item for group in groups for item in group.get(sequence) or ()]
-    for item in (*items, ds):
-        value = item.get(keyword)
-        if value is not None and value != "":
-            return tuple(float(each) for each in (value if hasattr(value, "__iter__") else (value,)))
-    return ()

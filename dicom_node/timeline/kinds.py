@@ -18,7 +18,8 @@ def anchor_of(surgeries: Sequence[Surgery], which: Literal["first", "last"]) -> 
     """Return the surgery that follow-up is counted from."""
     if not surgeries:
         return None
-    return min(surgeries) if which == "first" else max(surgeries)
+    ordered = sorted(surgeries, key=lambda surgery: (surgery.on, surgery.at or time.min))
+    return ordered[0] if which == "first" else ordered[-1]
 
 
 def kind_of(on: date, at: time | None, surgeries: Sequence[Surgery], which: Literal["first", "last"]) -> TimePointKind:
@@ -35,7 +36,7 @@ def kind_of(on: date, at: time | None, surgeries: Sequence[Surgery], which: Lite
         return TimePointKind.UNKNOWN
     if on < anchor.on or (on == anchor.on and at is not None and anchor.at is not None and at < anchor.at):
         return TimePointKind.PRE_OP
-    if any(_is_early(on, at, surgery) for surgery in surgeries if surgery >= anchor):
+    if any(_is_early(on, at, surgery) for surgery in surgeries if surgery.on >= anchor.on):
         return TimePointKind.EARLY_POST_OP
     return TimePointKind.FOLLOW_UP
 

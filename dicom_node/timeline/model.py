@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, time
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -160,8 +160,13 @@ class Series:
     slices: int = 0
     coverage_mm: float = 0.0  # along the normal
     spacing_mm: float = 0.0  # between slice centres
-    orientation: str = ""  # "axial", "coronal", "sagittal"
+    in_plane_mm: float = 0.0  # the larger of both pixel spacings
+    plane: str = ""  # "axial", "coronal", "sagittal": the nearest
     excluded: Reason | None = None
+
+    def leave_out(self, reason: Reason | None) -> Series:
+        """Return the same series, left out for a reason (None: usable)."""
+        return replace(self, excluded=reason)
 
     @property
     def description(self) -> str:
@@ -221,15 +226,15 @@ class TimeLine:
         return tuple(study for point in self.time_points for study in point.studies) + self.undated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Surgery:
     """An operation; `at` is None where only the day is known."""
 
     on: date
-    at: time | None = field(default=None, compare=False)
+    at: time | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """A recorded event that ends surveillance: recurrence, death, end of follow-up."""
 

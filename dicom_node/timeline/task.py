@@ -126,6 +126,14 @@ class Task(Document):
     saliency: SaliencyRule = SaliencyRule()
     priority: Annotated[int, Field(ge=0, le=100)] = 50  # higher runs first; STAT comes before all
 
+    @model_validator(mode="after")
+    def _kinds_can_occur(self) -> Self:
+        needed = self.eligibility.surgery is Requirement.REQUIRED
+        if not needed and TimePointKind.UNKNOWN not in self.time_points.kinds:
+            msg = "time_points.kinds: expected unknown among them where eligibility.surgery is not-needed"
+            raise ValueError(msg)
+        return self
+
     def digest(self) -> str:
         """Name this very content: "sha256:" over canonical JSON, so that comments and key order do not count."""
         return "sha256:" + hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()
