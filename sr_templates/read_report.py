@@ -1,4 +1,4 @@
-"""Read back what a report of ours says; tolerant of what others may have changed on the way, strict on what is asked."""
+"""Read back what a report of ours says: tolerant of what others added on the way, strict on what is asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydicom import Dataset
 from sr_templates.errors import ReportError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _SUMMARY, _MEASUREMENT_GROUP = "121111", "125007"
 _TRACKING_UID, _TIME_POINT = "112040", "C2348792"
@@ -87,7 +87,8 @@ def _required(item: Dataset, code_value: str) -> Dataset:
 
 def _first(group: Dataset, value_type: str) -> Dataset:
     """Return the first item of a value type that a group contains."""
-    for each in group.get("ContentSequence", ()):
+    children: Sequence[Dataset] = group.get("ContentSequence", ())
+    for each in children:
         if each.get("ValueType") == value_type and each.get("RelationshipType") == "CONTAINS":
             return each
     msg = f"report: expected a {value_type} in the measurement group, found none"
@@ -107,7 +108,9 @@ def _trajectory(groups: list[Dataset]) -> Iterator[tuple[str, float]]:
     """Yield date and probability of each time point group that has one."""
     for group in groups:
         point = _child(group, _TIME_POINT)
-        for item in group.ContentSequence if point is not None else ():
+        if point is None:
+            continue
+        for item in group.ContentSequence:
             if item.ValueType == "NUM" and item.RelationshipType == "CONTAINS" and item.MeasuredValueSequence:
                 yield str(point.TextValue), float(item.MeasuredValueSequence[0].NumericValue) / 100
 

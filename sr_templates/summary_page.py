@@ -35,7 +35,8 @@ SERIES_NUMBER = 9003
 _SIZE_PX = 1024
 _VIEW_PX = 320
 _WRAP = 112  # characters of the small print in a line
-_LINES = 14  # of the small print on the page
+_LINES = 13  # of the small print on the page, the model among them
+_MODEL_LINES = 4
 _BACKGROUND, _INK, _SOFT, _WARNING, _LINE = "#101418", "#f2f4f5", "#9aa7b0", "#ffd54f", "#4fc3f7"
 _BAND_COLOURS = ("#1b5e20", "#8d6e00", "#8e2430")
 
@@ -191,16 +192,17 @@ def _draw_views(figure: Figure, context: ReportContext, template: ReportTemplate
 
 def _draw_small_print(figure: Figure, context: ReportContext) -> None:
     """Write what was used, what was not, and which model answered; what does not fit stands in the report."""
-    lines = (
-        *wording.scans(context),
-        *wording.remarks(context),
-        *wording.predecessor(context),
-        *wording.model(context),
-    )
-    wrapped = [part for line in lines for part in textwrap.wrap(line, _WRAP, subsequent_indent="    ")]
-    if len(wrapped) > _LINES:
-        wrapped = [*wrapped[: _LINES - 1], f"... and {len(wrapped) - _LINES + 1} more lines: see the Structured Report"]
-    _write(figure, 0.05, 0.195, "\n".join(wrapped), fontsize=8.5, linespacing=1.25)
+    model = _wrapped(wording.model(context))[:_MODEL_LINES]
+    used = _wrapped((*wording.scans(context), *wording.predecessor(context), *wording.remarks(context)))
+    room = _LINES - len(model)
+    if len(used) > room:
+        used = [*used[: room - 1], f"... and {len(used) - room + 1} more lines: see the Structured Report"]
+    _write(figure, 0.05, 0.195, "\n".join((*used, *model)), fontsize=8.5, linespacing=1.25)
+
+
+def _wrapped(lines: tuple[str, ...]) -> list[str]:
+    """Return the lines, long ones continued with an indent."""
+    return [part for line in lines for part in textwrap.wrap(line, _WRAP, subsequent_indent="    ")]
 
 
 def _noon(moment: datetime) -> datetime:

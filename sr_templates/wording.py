@@ -23,9 +23,9 @@ PHANTOM_PATIENT_LINE = "SYNTHETIC PHANTOM DATA - simulated images, not a human p
 
 def percent(probability: float) -> str:
     """Return a probability as a reader says it: whole percent, never a false 0 or 100."""
-    if probability < 0.005:
+    if probability < 0.01:
         return "<1 %"
-    if probability >= 0.995:
+    if probability > 0.99:
         return ">99 %"
     return f"{round(probability * 100)} %"
 
@@ -73,7 +73,7 @@ def interval(output: Output) -> str:
     """Return the ensemble's interval in brackets, or nothing where there is none."""
     if output.lower is None or output.upper is None:
         return ""
-    return f" (95 % ensemble interval {round(output.lower * 100)}-{round(output.upper * 100)} %)"
+    return f" (95 % ensemble interval {percent(output.lower).removesuffix(' %')} to {percent(output.upper)})"
 
 
 def answers(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
