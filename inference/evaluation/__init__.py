@@ -1,0 +1,1 @@
+"""Scores of probabilities against labels, with their uncertainty."""

@@ -1,0 +1,131 @@
+"""The published temporal network: one 3-D ResNet18 for every scan, self-attention over scans, LSTM, linear head.
+
+    volumes (B, T, C, Z, Y, X) -> features (B, T, D) -> attention -> LSTM, last real scan -> logits (B, outputs)
+
+Encoder and head are separate, so that the features of a scan are computed once in its life. Padded places of a batch
+are never encoded, are masked in the attention, and the packed LSTM ends on the last real scan: the published code pads
+with zero volumes and reads the last padded step, which makes its answer depend on the padding.
+
+Source: Tak et al., NEJM AI 2025 (10.1056/AIoa2400703), re-implemented from its description. `residual` and several
+`members` are ours: without the residual, an untrained attention averages all scans and hides their order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from monai.networks.nets.resnet import ResNet
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ATTENTION_HEADS = 8
+_ENCODER_BATCH = 24  # volumes at once, without gradients: bounds memory on long time lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporalConfig:
+    """What decides the shapes of a network. `input_shape` is (Z, Y, X); features have 8 x `width` dimensions."""
+
+    width: int
+    input_shape: tuple[int, int, int]
+    channels: int = 1
+    outputs: int = 1
+    hidden: int = 512
+    stem_kernel: int = 7
+    dropout: float = 0.2
+    residual: bool = False
+    members: int = 1  # heads of the ensemble over the one encoder
+
+    @property
+    def features(self) -> int:
+        """Return the length of a scan's feature vector."""
+        return 8 * self.width
+
+
+# Source of "published": research of record §1.3; its 96 x 128 x 96 is (X, Y, Z), which reads the same as (Z, Y, X).
+SIZES: Mapping[str, TemporalConfig] = {
+    "published": TemporalConfig(width=64, input_shape=(96, 128, 96), hidden=512),
+    "small": TemporalConfig(width=16, input_shape=(48, 64, 48), hidden=128, stem_kernel=5, residual=True),
+}
+
+
+class TemporalHead(nn.Module):
+    """Self-attention over the scans of a patient, an LSTM in their order, a linear layer on the last scan."""
+
+    def __init__(self, config: TemporalConfig) -> None:
+        super().__init__()
+        self.residual = config.residual
+        self.attention = nn.MultiheadAttention(config.features, ATTENTION_HEADS, batch_first=True)
+        self.lstm = nn.LSTM(config.features, config.hidden, batch_first=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.hidden, config.outputs)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits (B, outputs) from features (B, T, D) whose first `lengths[b]` places are real."""
+        places = torch.arange(features.shape[1], device=features.device)
+        padding = places[None, :] >= lengths.to(features.device)[:, None]  # (B, T)
+        mixed, _ = self.attention(features, features, features, key_padding_mask=padding, need_weights=False)
+        if self.residual:
+            mixed = mixed + features
+        packed = pack_padded_sequence(mixed, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, (last, _) = self.lstm(packed)  # (1, B, hidden): the state after the last real scan
+        logits: Tensor = self.classifier(self.dropout(torch.relu(last[0])))
+        return logits
+
+
+class TemporalNetwork(nn.Module):
+    """The shared encoder and one head per member of the ensemble."""
+
+    def __init__(self, config: TemporalConfig) -> None:
+        super().__init__()
+        self.config = config
+        planes = [config.width * factor for factor in (1, 2, 4, 8)]
+        self.encoder = ResNet(
+            "basic",
+            [2, 2, 2, 2],
+            planes,
+            n_input_channels=config.channels,
+            conv1_t_size=config.stem_kernel,
+            conv1_t_stride=2,
+            feed_forward=False,
+        )
+        self.heads = nn.ModuleList(TemporalHead(config) for _ in range(config.members))
+
+    def encode(self, volumes: Tensor) -> Tensor:
+        """Return features (N, D) of volumes (N, C, Z, Y, X), each on its own."""
+        if torch.is_grad_enabled():
+            return self._encode(volumes)
+        return torch.cat([self._encode(part) for part in torch.split(volumes, _ENCODER_BATCH)])
+
+    def _encode(self, volumes: Tensor) -> Tensor:
+        features: Tensor = self.encoder(volumes)
+        return features
+
+    def head(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return every member's logits (members, B, outputs) from features (B, T, D)."""
+        return torch.stack([head(features, lengths) for head in self.heads])
+
+    def forward(self, volumes: Tensor, lengths: Tensor) -> Tensor:
+        """Return the members' mean logits (B, outputs) of volumes (B, T, C, Z, Y, X); padded places are not read."""
+        return self.head(self.encode_padded(volumes, lengths), lengths).mean(dim=0)
+
+    def encode_padded(self, volumes: Tensor, lengths: Tensor) -> Tensor:
+        """Return features (B, T, D) of volumes (B, T, C, Z, Y, X), zero where `lengths` says there is no scan."""
+        real = torch.arange(volumes.shape[1], device=volumes.device)[None, :] < lengths.to(volumes.device)[:, None]
+        encoded = self.encode(volumes[real])  # (sum of lengths, D)
+        features = encoded.new_zeros((*real.shape, encoded.shape[-1]))
+        return features.masked_scatter(real[..., None], encoded)
+
+
+def build(size: str = "small", *, outputs: int = 1, members: int = 1, channels: int = 1) -> TemporalNetwork:
+    """Build a network with random weights; the entry that a bundle's `inference.json` names.
+
+    Raises:
+        KeyError: if the size is not one of `SIZES`.
+    """
+    return TemporalNetwork(replace(SIZES[size], outputs=outputs, members=members, channels=channels))

@@ -1,0 +1,1 @@
+"""Training on phantoms: data, order pretext, fine-tuning, release."""
