@@ -1,0 +1,123 @@
+"""Scanners and what they do to an image: gain, bias field, noise, thick slices, head pose. Independent of growth.
+
+Every value is drawn from its own random stream, so a patient rendered with another nuisance seed keeps its disease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanner:
+    """A machine as its headers describe it."""
+
+    vendor: str  # siemens, ge, philips
+    manufacturer: str
+    model: str
+    field_t: float
+    station: str
+    serial: str
+    software: str
+    institution: str
+
+
+_MODELS = {
+    "siemens": ("SIEMENS", (("Avanto", 1.5, "syngo MR B17"), ("Skyra", 3.0, "syngo MR E11"))),
+    "ge": ("GE MEDICAL SYSTEMS", (("SIGNA HDxt", 1.5, "HD16.0_V02"), ("DISCOVERY MR750", 3.0, "DV26.0_R03"))),
+    "philips": ("Philips Medical Systems", (("Achieva", 1.5, "3.2.3"), ("Ingenia", 3.0, "5.3.1"))),
+}
+VENDORS = tuple(_MODELS)
+
+
+def scanner(vendor: str, *, high_field: bool, site: int = 0) -> Scanner:
+    """Return the 1.5 T or 3 T machine of a vendor at a site.
+
+    Raises:
+        ValueError: if the vendor is none of `VENDORS`.
+    """
+    if vendor not in _MODELS:
+        msg = f"phantom scanner: expected a vendor of {', '.join(VENDORS)}, found {vendor!r}"
+        raise ValueError(msg)
+    manufacturer, models = _MODELS[vendor]
+    model, field_t, software = models[int(high_field)]
+    return Scanner(
+        vendor=vendor,
+        manufacturer=manufacturer,
+        model=model,
+        field_t=field_t,
+        station=f"PHANTOMMR{site}{int(high_field)}",
+        serial=f"9900{site}{VENDORS.index(vendor)}{int(high_field)}",
+        software=software,
+        institution=f"Phantom Hospital {site}",
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Nuisance:
+    """How one visit's images differ from perfect ones."""
+
+    gain: float
+    bias: NDArray[np.float32]  # (9,) coefficients of a smooth field: x, y, z, x2, y2, z2, xy, yz, zx
+    noise_fraction: float  # noise SD relative to white matter
+    thick_slice_mm: float  # slice thickness of a 2D acquisition
+    volumetric: bool  # 3D acquisition
+    rotation_deg: tuple[float, float, float]  # of the head in the scanner, about x, y, z
+    translation_mm: tuple[float, float, float]
+    residual_rotation_deg: tuple[float, float, float]  # what registration leaves
+    residual_translation_mm: tuple[float, float, float]
+    noise_seed: int
+
+
+def draw_nuisance(rng: np.random.Generator) -> Nuisance:
+    """Draw one visit's nuisance."""
+    return Nuisance(
+        gain=float(np.exp(0.25 * rng.standard_normal())),
+        bias=(rng.standard_normal(9) * np.array([0.1, 0.1, 0.1, *[0.06] * 6])).astype(np.float32),
+        noise_fraction=float(rng.uniform(0.015, 0.05)),
+        thick_slice_mm=float(rng.choice([3.0, 4.0, 5.0])),
+        volumetric=bool(rng.uniform() < 0.4),
+        rotation_deg=_triple(rng, 4.0),
+        translation_mm=_triple(rng, 4.0),
+        residual_rotation_deg=_triple(rng, 0.8),
+        residual_translation_mm=_triple(rng, 0.7),
+        noise_seed=int(rng.integers(2**31)),
+    )
+
+
+def _triple(rng: np.random.Generator, sd: float) -> tuple[float, float, float]:
+    x, y, z = (float(each) for each in np.clip(sd * rng.standard_normal(3), -2.5 * sd, 2.5 * sd))
+    return x, y, z
+
+
+def rotation_matrix(angles_deg: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Return the rotation about x, then y, then z (3, 3)."""
+    x, y, z = np.radians(angles_deg)
+    about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
+    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    about_z = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def bias_field(nuisance: Nuisance, points_mm: NDArray[np.float32], *, strength: float = 1.0) -> NDArray[np.float32]:
+    """Return the coil's multiplicative shading at points (3, N), positive and near 1."""
+    x, y, z = points_mm / np.float32(90)
+    terms = (x, y, z, x * x, y * y, z * z, x * y, y * z, z * x)
+    field = np.zeros_like(x)
+    for weight, term in zip(nuisance.bias, terms, strict=True):
+        field += np.float32(strength) * weight * term
+    return np.asarray(np.exp(np.clip(field, -1, 1)), dtype=np.float32)
+
+
+def add_rician_noise(signal: NDArray[np.float32], sd: float, seed: int) -> NDArray[np.float32]:
+    """Return the magnitude of a complex signal with Gaussian noise of `sd` in both channels."""
+    rng = np.random.default_rng(seed)
+    real = signal + np.float32(sd) * rng.standard_normal(signal.shape, dtype=np.float32)
+    imaginary = np.float32(sd) * rng.standard_normal(signal.shape, dtype=np.float32)
+    return np.asarray(np.sqrt(real**2 + imaginary**2), dtype=np.float32)
