@@ -8,12 +8,23 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the library's own short name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
 def to_image(array: NDArray[np.generic], affine: NDArray[np.float64]) -> sitk.Image:
     """Return an image of an array (Z, Y, X) whose affine (4, 4) maps voxels (x, y, z) to LPS mm."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    return _place(sitk.GetImageFromArray(np.ascontiguousarray(array)), affine)
+
+
+def grid_image(shape: Sequence[int], affine: NDArray[np.float64]) -> sitk.Image:
+    """Return an empty image of a shape (Z, Y, X) that only says where its voxels lie."""
+    return _place(sitk.Image(list(shape[::-1]), sitk.sitkUInt8), affine)
+
+
+def _place(image: sitk.Image, affine: NDArray[np.float64]) -> sitk.Image:
+    """Give an image the spacing, direction and origin of an affine (4, 4) without shear."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())

@@ -32,6 +32,7 @@ WORK_UNITS = 1
 # The template has no skull; a rim of its empty surround tells the metric where the brain ends.
 _RIM_MM = 4.0
 _MARGIN_MM = 60.0
+_SAME_PLACE_MM = 4.0
 _CAP_PERCENTILE = 90.0
 _SHIFTS_MM = (-40.0, -20.0, 0.0, 20.0, 40.0)  # head to foot: how much neck is in the picture
 _PITCHES_RAD = (-0.3, 0.0, 0.3)  # nodding: the rotation that differs most between patients
@@ -57,11 +58,14 @@ class _Level:
 def register(template: Template, scan: sitk.Image) -> Registration:
     """Register a scan to a template, whatever its contrast."""
     surrounded = _surround(scan)
-    levels = [_level(template, surrounded, spacing_mm) for spacing_mm in LEVELS_MM]
-    candidates = _rank_starts(levels[0], _starts(template, scan))
+    fixed = to_image(template.array, template.affine)
+    mask = to_image(template.mask.astype(np.uint8), template.affine)
+    rim = sitk.BinaryDilate(mask, [round(_RIM_MM / each) for each in mask.GetSpacing()], sitk.sitkBall)
+    levels = [_level(fixed, rim, surrounded, spacing_mm) for spacing_mm in LEVELS_MM]
+    candidates = _rank_starts(levels[0], _starts(levels[0].mask, scan))
     for level, kept, iterations in zip(levels, KEPT, ITERATIONS, strict=True):
         found = [_optimise(level, start, iterations) for _, start in candidates[:kept]]
-        candidates = sorted(found, key=lambda each: each[0])
+        candidates = _distinct(sorted(found, key=lambda each: each[0]))
     metric, transform = candidates[0]
     return Registration(matrix=to_matrix(transform), mutual_information=-metric)
 
@@ -84,22 +88,18 @@ def _tissue(scan: sitk.Image) -> sitk.Image:
     return sitk.OtsuThreshold(coarsen(scan, LEVELS_MM[0]), 0, 1, 128)
 
 
-def _level(template: Template, scan: sitk.Image, spacing_mm: float) -> _Level:
+def _level(fixed: sitk.Image, rim: sitk.Image, scan: sitk.Image, spacing_mm: float) -> _Level:
     """Bring template, mask with rim, and scan to one resolution."""
-    rim_voxels = round(_RIM_MM / float(np.linalg.norm(template.affine[:3, 0])))
-    rim = ndimage.binary_dilation(template.mask, iterations=rim_voxels)
-    fixed, moving = (
-        sitk.SmoothingRecursiveGaussian(coarsen(image, spacing_mm), spacing_mm / 2)
-        for image in (to_image(template.array, template.affine), scan)
+    small_fixed, small_scan = (
+        sitk.SmoothingRecursiveGaussian(coarsen(image, spacing_mm), spacing_mm / 2) for image in (fixed, scan)
     )
-    nearest = sitk.sitkNearestNeighbor
-    mask = sitk.Resample(to_image(rim.astype(np.uint8), template.affine), fixed, sitk.Transform(), nearest)
-    return _Level(fixed, mask, moving)
+    mask = sitk.Resample(rim, small_fixed, sitk.Transform(), sitk.sitkNearestNeighbor)
+    return _Level(small_fixed, mask, small_scan)
 
 
-def _starts(template: Template, scan: sitk.Image) -> list[sitk.Euler3DTransform]:
+def _starts(brain_mask: sitk.Image, scan: sitk.Image) -> list[sitk.Euler3DTransform]:
     """Return starts that bring the template's brain to both centres of the scan, shifted and nodding."""
-    brain = _centre_mm(template.mask, template.affine)
+    brain = _centre_mm(sitk.GetArrayFromImage(brain_mask) > 0, affine_of(brain_mask))
     tissue = _tissue(scan)
     head, affine = sitk.GetArrayFromImage(tissue) > 0, affine_of(tissue)
     centres = (_centre_mm(np.ones_like(head), affine), _centre_mm(head, affine))
@@ -138,6 +138,20 @@ def _optimise(level: _Level, start: sitk.Euler3DTransform, iterations: int) -> t
     method.SetInitialTransform(transform, True)  # noqa: FBT003 - SimpleITK takes `inPlace` by position only
     method.Execute(level.fixed, level.moving)
     return float(method.GetMetricValue()), transform
+
+
+def _distinct(
+    candidates: list[tuple[float, sitk.Euler3DTransform]],
+) -> list[tuple[float, sitk.Euler3DTransform]]:
+    """Drop a candidate (they come best first) that puts the head where a better one has put it already."""
+    kept: list[tuple[float, sitk.Euler3DTransform]] = []
+    places: list[NDArray[np.float64]] = []
+    for candidate in candidates:
+        place = np.array([candidate[1].TransformPoint(corner) for corner in product((-70.0, 70.0), repeat=3)])
+        if all(np.linalg.norm(place - other, axis=1).max() > _SAME_PLACE_MM for other in places):
+            kept.append(candidate)
+            places.append(place)
+    return kept
 
 
 def _method(level: _Level) -> sitk.ImageRegistrationMethod:
