@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -118,8 +118,7 @@ class Result:
                 for each in fields["trajectory"]
             ),
             flags=tuple(QualityFlag(**each) for each in fields["flags"]),
-            abstention=abstention
-            and Abstention(kind=AbstentionKind(abstention["kind"]), reason=abstention["reason"]),
+            abstention=abstention and Abstention(kind=AbstentionKind(abstention["kind"]), reason=abstention["reason"]),
             saliency_method=fields["saliency_method"],
         )
 
@@ -149,22 +148,30 @@ class SaliencyMap:
     affine: NDArray[np.float64]
     slices: tuple[SourceSlice, ...]
 
-    def save(self, path: Path) -> None:
-        """Write the map to an uncompressed .npz file without pickled objects."""
+    def write(self, file: BinaryIO) -> None:
+        """Write the map as uncompressed .npz without pickled objects."""
         header = {
             "time_point": self.time_point,
             "series_instance_uid": self.series_instance_uid,
             "frame_of_reference_uid": self.frame_of_reference_uid,
             "slices": [asdict(each) for each in self.slices],
         }
+        np.savez(
+            file,
+            values=self.values,
+            anatomy=self.anatomy,
+            affine=self.affine,
+            header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the map to a file.
+
+        Raises:
+            OSError: if the disk says no.
+        """
         with path.open("wb") as file:
-            np.savez(
-                file,
-                values=self.values,
-                anatomy=self.anatomy,
-                affine=self.affine,
-                header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-            )
+            self.write(file)
 
     @classmethod
     def load(cls, path: Path) -> SaliencyMap:

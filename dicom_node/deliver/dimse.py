@@ -74,7 +74,9 @@ def _read(parcel: Parcel, *, header_only: bool = False):  # type: ignore[no-unty
 
 def _send_at_once(event: Event) -> None:
     """Switch Nagle's algorithm off: with delayed ACKs it costs 40 ms an object."""
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = event.assoc.dul.socket
+    if connection is not None and connection.socket is not None:
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _store(association: Association, parcel: Parcel) -> Outcome:

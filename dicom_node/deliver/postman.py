@@ -7,7 +7,7 @@ the next one is due.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dicom_node import events
 from dicom_node.deliver import dimse, orthanc
@@ -85,7 +85,7 @@ class Postman:
 
     def _record(self, delivery: Delivery, outcome: Outcome, attempt: int, objects: int) -> None:
         now = self._clock()
-        fields: dict[str, object] = {"run": delivery.run_key[:12], "destination": delivery.destination}
+        fields: dict[str, Any] = {"run": delivery.run_key[:12], "destination": delivery.destination}
         fields |= {"attempts": attempt, "objects": objects}
         with self._database.write() as ledger:
             state = self._change(ledger, delivery, outcome, now)

@@ -160,6 +160,19 @@ def counts_by_state(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
+def set_aside_reasons(connection: Connection) -> list[dict[str, object]]:
+    """Count files that no case can use by state and reason, the commonest first."""
+    out_of_use = (ArrivalState.SET_ASIDE, ArrivalState.CONFLICT, ArrivalState.NOT_AN_INPUT)
+    count = func.count().label("count")
+    query = (
+        select(arrival.c.state, arrival.c.reason, count)
+        .where(arrival.c.state.in_(out_of_use))
+        .group_by(arrival.c.state, arrival.c.reason)
+        .order_by(count.desc(), arrival.c.reason)
+    )
+    return [{"state": row.state, "reason": row.reason, "count": row[2]} for row in connection.execute(query)]
+
+
 def _enter(connection: Connection, arrival_id: int, patient_id: int, facts: InstanceFacts) -> None:
     connection.execute(
         insert(instance).values(
@@ -169,6 +182,7 @@ def _enter(connection: Connection, arrival_id: int, patient_id: int, facts: Inst
             study_instance_uid=facts.study_instance_uid,
             series_instance_uid=facts.series_instance_uid,
             content_digest=facts.content_digest,
+            phantom=facts.patient.phantom,
             facts=facts.to_json(),
         )
     )

@@ -97,6 +97,12 @@ def facts_of(connection: Connection, row_id: int) -> list[InstanceFacts]:
     return [InstanceFacts.from_json(text) for text in connection.scalars(query)]
 
 
+def is_phantom(connection: Connection, row_id: int) -> bool:
+    """Say whether every instance held of a patient is marked as a phantom's; nothing held: no."""
+    marks = set(connection.scalars(select(instance.c.phantom).where(instance.c.patient == row_id).distinct()))
+    return marks == {True}
+
+
 def patient_of_study(connection: Connection, study_instance_uid: str) -> Patient | None:
     """Return whose study this is."""
     query = (

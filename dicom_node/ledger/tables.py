@@ -128,6 +128,7 @@ instance = Table(
     Column("study_instance_uid", UID, nullable=False, index=True),
     Column("series_instance_uid", UID, nullable=False),
     Column("content_digest", String(80), nullable=False),
+    Column("phantom", Boolean, nullable=False),  # marked as a phantom (Quality Control Subject)
     Column("facts", Text, nullable=False),  # InstanceFacts as canonical JSON
 )
 

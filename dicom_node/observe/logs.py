@@ -58,11 +58,13 @@ class Log:
         """Log what somebody may have to look at."""
         self._logger.warning(event, **fields)
 
-    def error(self, event: str, error: BaseException | None = None, **fields: object) -> None:
-        """Log a failure: the error's type and where it happened, never its text."""
-        if error is not None:
-            fields |= {"error": type(error).__name__, "trace": where(error)}
+    def error(self, event: str, **fields: object) -> None:
+        """Log what an admin has to look at."""
         self._logger.error(event, **fields)
+
+    def failure(self, event: str, error: BaseException, **fields: object) -> None:
+        """Log an unexpected error: its type and where it happened, never its text."""
+        self._logger.error(event, error=type(error).__name__, trace=where(error), **fields)
 
 
 def where(error: BaseException) -> str:

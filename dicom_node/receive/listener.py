@@ -22,6 +22,7 @@ from dicom_node.receive.contexts import NATIVE, storage_contexts
 if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
     from pynetdicom.transport import ThreadedAssociationServer
 
     from dicom_node.ledger.database import Database
@@ -177,8 +178,8 @@ class Listener:
 
     def _admit(self, event: Event) -> None:
         request = event.assoc.requestor
-        calling = str(request.primitive.calling_ae_title).strip()
-        called = str(request.primitive.called_ae_title).strip()
+        primitive = cast("A_ASSOCIATE", request.primitive)
+        calling, called = primitive.calling_ae_title.strip(), primitive.called_ae_title.strip()
         rejection = self._door.rejection(calling, called, request.address)
         if rejection is not None:
             self._count(calling, request.address, rejection.reason)

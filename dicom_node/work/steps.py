@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass
 from datetime import datetime, time
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,29 +46,18 @@ class Predicts(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
 class RunSteps:
     """Infer and encode, for the runs of one worker."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        database: Database,
-        folders: Folders,
-        files: InstanceFiles,
-        tasks: Mapping[str, ServedTask],
-        predictor_for: Callable[[ServedTask], Predicts],
-        clock: Callable[[], datetime],
-        log: Log,
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._folders = folders
-        self._files = files
-        self._tasks = tasks
-        self._predictor_for = predictor_for
-        self._clock = clock
-        self._log = log
+    settings: Settings
+    database: Database
+    folders: Folders
+    files: InstanceFiles
+    tasks: Mapping[str, ServedTask]
+    predictor_for: Callable[[ServedTask], Predicts]
+    clock: Callable[[], datetime]
+    log: Log
 
     def infer(self, run_key: str) -> None:
         """Run the model and freeze its answer.
@@ -78,17 +68,17 @@ class RunSteps:
         run = self._run(run_key)
         if run.state is RunState.SUPERSEDED or (run.result is not None and self._saliency_files(run_key)):
             return
-        self._log.info(events.STEP_STARTED, step="infer", run=run_key[:12], task=run.task)
+        self.log.info(events.STEP_STARTED, step="infer", run=run_key[:12], task=run.task)
         served = self._served(run)
         paths = self._paths(run)
         newest_only = served.task.saliency.time_points == "newest"
         chosen = (-1,) if newest_only else tuple(range(len(run.inputs.time_points)))
         scans = [_scan(point, paths) for point in run.inputs.time_points]
-        prediction = self._predictor_for(served).predict(run.task, scans, saliency_for=chosen)
+        prediction = self.predictor_for(served).predict(run.task, scans, saliency_for=chosen)
         self._keep_saliency(run_key, prediction.saliency)
-        with self._database.write() as ledger:
-            runs.freeze(ledger, run_key, prediction.result.to_json(), self._clock())
-        self._log.info(events.STEP_FINISHED, step="infer", run=run_key[:12], task=run.task)
+        with self.database.write() as ledger:
+            runs.freeze(ledger, run_key, prediction.result.to_json(), self.clock())
+        self.log.info(events.STEP_FINISHED, step="infer", run=run_key[:12], task=run.task)
 
     def encode(self, run_key: str) -> None:
         """Make the objects of a frozen run and open its deliveries.
@@ -97,27 +87,25 @@ class RunSteps:
             NodeError: if the run is not frozen or an input is lost.
         """
         run = self._run(run_key)
-        with self._database.read() as ledger:
+        with self.database.read() as ledger:
             known = runs.objects_of(ledger, run_key)
         if known or run.state is RunState.SUPERSEDED:
             return
-        self._log.info(events.STEP_STARTED, step="encode", run=run_key[:12], task=run.task)
+        self.log.info(events.STEP_STARTED, step="encode", run=run_key[:12], task=run.task)
         paths = self._paths(run)
         maps = [SaliencyMap.load(path) for path in self._saliency_files(run_key)]
         context = build_context(run, self._sources(run, paths))
         encoded = encode_objects(context, maps, self._served(run).task.report_template, paths)
         objects = [self._to_outbox(run_key, position, each) for position, each in enumerate(encoded)]
-        now = self._clock()
-        with self._database.write() as ledger:
+        now = self.clock()
+        with self.database.write() as ledger:
             runs.record_objects(ledger, run_key, objects, now)
             deliveries.create(ledger, run_key, self._destinations(run), now)
             patients.touch(ledger, run.patient_row)
-        self._log.info(
-            events.RUN_FINISHED, run=run_key[:12], task=run.task, version=run.version, objects=len(objects)
-        )
+        self.log.info(events.RUN_FINISHED, run=run_key[:12], task=run.task, version=run.version, objects=len(objects))
 
     def _run(self, run_key: str) -> Run:
-        with self._database.read() as ledger:
+        with self.database.read() as ledger:
             run = runs.get(ledger, run_key)
         if run is None:
             msg = f"run {run_key[:12]} is not in the ledger"
@@ -125,7 +113,7 @@ class RunSteps:
         return run
 
     def _served(self, run: Run) -> ServedTask:
-        served = self._tasks.get(run.task)
+        served = self.tasks.get(run.task)
         if served is None or served.bundle_digest != run.bundle_digest:
             msg = f"run {run.run_key[:12]}: its task or bundle is no longer served here; it will be decided anew"
             raise NodeError(msg)
@@ -138,30 +126,30 @@ class RunSteps:
             for series in point.series
             for instance in series.instances
         ]
-        with self._database.read() as ledger:
+        with self.database.read() as ledger:
             found = arrivals.instance_paths(ledger, wanted)
         if len(found) < len(wanted):
             msg = f"run {run.run_key[:12]}: expected {len(wanted)} input instances, found {len(found)}"
             raise NodeError(msg)
-        return {uid: self._files.path(relative) for uid, relative in found.items()}
+        return {uid: self.files.path(relative) for uid, relative in found.items()}
 
     def _saliency_files(self, run_key: str) -> list[Path]:
-        return sorted(self._folders.results.glob(f"{run_key}-*.npz"))
+        return sorted(self.folders.results.glob(f"{run_key}-*.npz"))
 
     def _keep_saliency(self, run_key: str, maps: Sequence[SaliencyMap]) -> None:
         for each in maps:
             buffer = io.BytesIO()
             each.write(buffer)
-            write_durably(self._folders.results / f"{run_key}-{each.time_point:02d}.npz", (buffer.getbuffer(),))
+            write_durably(self.folders.results / f"{run_key}-{each.time_point:02d}.npz", (buffer.getbuffer(),))
 
     def _sources(self, run: Run, paths: Mapping[str, Path]) -> Sources:
-        with self._database.read() as ledger:
+        with self.database.read() as ledger:
             earlier = runs.get(ledger, run.predecessor) if run.predecessor else None
             reports = runs.objects_of(ledger, earlier.run_key) if earlier else []
             phantom = patients.is_phantom(ledger, run.patient_row)
         return Sources(
             paths=paths,
-            ae_title=self._settings.node.ae_title,
+            ae_title=self.settings.node.ae_title,
             phantom=phantom,
             predecessor=earlier,
             predecessor_report=next((each for each in reports if each.kind == "report"), None),
@@ -169,16 +157,16 @@ class RunSteps:
 
     def _destinations(self, run: Run) -> list[str]:
         """Return who gets this report: nobody in shadow mode; an unvalidated model's only phantoms' archives."""
-        if self._settings.mode == "shadow":
+        if self.settings.mode == "shadow":
             return []
-        with self._database.read() as ledger:
+        with self.database.read() as ledger:
             phantom = patients.is_phantom(ledger, run.patient_row)
         validated = phantom or not self._served(run).synthetic
-        return [pacs.name for pacs in self._settings.pacs if pacs.results and (validated or pacs.allow_unvalidated)]
+        return [pacs.name for pacs in self.settings.pacs if pacs.results and (validated or pacs.allow_unvalidated)]
 
     def _to_outbox(self, run_key: str, position: int, encoded: EncodedObject) -> runs.OutboxObject:
         name = f"{run_key}-{position}-{encoded.kind}.dcm"
-        write_durably(self._folders.outbox / name, (encoded.content,))
+        write_durably(self.folders.outbox / name, (encoded.content,))
         return runs.OutboxObject(
             position=position,
             kind=encoded.kind,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dicom_node.errors import ConfigError
 from dicom_node.resources import task_file
 from dicom_node.timeline.task import Task, load_task
-from inference import bundle
+from inference import bundle_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,14 +56,16 @@ def _serve(file: Path) -> ServedTask:
     task = load_task(file)
     reference = task.bundle
     try:
-        folder = bundle.shipped(reference.name) if reference.name else (file.parent / str(reference.path)).resolve()
-        digest = bundle.bundle_digest(folder)
-    except (bundle.BundleError, OSError) as error:
+        folder = (
+            bundle_files.shipped(reference.name) if reference.name else (file.parent / str(reference.path)).resolve()
+        )
+        digest = bundle_files.bundle_digest(folder)
+    except (bundle_files.BundleError, OSError) as error:
         raise ConfigError((f"{file}: bundle: {error}",)) from error
     if reference.digest is not None and reference.digest != digest:
         raise ConfigError((f"{file}: bundle.digest: expected {reference.digest}, found {digest} in {folder}",))
     try:
-        card = bundle.read_card(folder, digest)
-    except bundle.BundleError as error:
+        metadata = bundle_files.read_metadata(folder)
+    except bundle_files.BundleError as error:
         raise ConfigError((f"{file}: bundle: {error}",)) from error
-    return ServedTask(task=task, bundle_folder=folder, bundle_digest=digest, synthetic=card.synthetic)
+    return ServedTask(task=task, bundle_folder=folder, bundle_digest=digest, synthetic=metadata.synthetic_training_data)

@@ -1,0 +1,288 @@
+"""The composition root: which parts a process is made of, in which order they start and stop. Nothing else wires."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from dicom_node import events
+from dicom_node.deliver.postman import Postman
+from dicom_node.errors import NodeError
+from dicom_node.ledger import arrivals, patients, presence
+from dicom_node.ledger.database import Database
+from dicom_node.observe.logs import Log, load_key, open_log
+from dicom_node.receive.files import InstanceFiles
+from dicom_node.receive.indexer import Indexer
+from dicom_node.receive.listener import Listener
+from dicom_node.receive.reader import Reader
+from dicom_node.resources import selection_file
+from dicom_node.timeline.selection import load_selection
+from dicom_node.work.engine import Engine, JobKind, Steps
+from dicom_node.work.folders import Folders
+from dicom_node.work.judge import Rules
+from dicom_node.work.reconcile import Reconciler
+from dicom_node.work.tasks import load_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dicom_node.settings import Settings
+    from dicom_node.work.steps import Predicts
+    from dicom_node.work.tasks import ServedTask
+
+TICK_S: Final = 1.0
+INDEX_S: Final = 0.25
+BEAT_S: Final = 15.0
+SWEEP_S: Final = 3600.0
+DRAIN_S: Final = 30
+SCHEMA_WAIT_S: Final = 60.0
+ROLES: Final = ("node", "listener", "worker", "deliver")
+
+
+def now() -> datetime:
+    """The clock of a running node."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every process of a node has."""
+
+    settings: Settings
+    database: Database
+    folders: Folders
+    files: InstanceFiles
+    tasks: dict[str, ServedTask]
+    log: Log
+
+
+def prepare(settings: Settings) -> None:
+    """Make folders, schema and the engine's tables, before any process needs them.
+
+    Raises:
+        OSError: if the disk says no.
+    """
+    folders = Folders.under(settings.node.data_dir)
+    settings.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folders.prepare()
+    InstanceFiles(folders.instances).prepare()
+    database = Database(settings.ledger_url)
+    database.migrate()
+    with database.write() as ledger:
+        patients.touch_all(ledger)  # configuration or models may have changed: decide everything anew
+    database.close()
+    Engine.prepare(settings.engine_url)
+
+
+def parts(settings: Settings) -> Parts:
+    """Open what every process has.
+
+    Raises:
+        ConfigError: if a task or bundle is wrong.
+        NodeError: if the schema is of another version.
+    """
+    folders = Folders.under(settings.node.data_dir)
+    database = Database(settings.ledger_url)
+    database.require_newest_schema()
+    return Parts(
+        settings=settings,
+        database=database,
+        folders=folders,
+        files=InstanceFiles(folders.instances),
+        tasks=load_tasks(settings.tasks),
+        log=open_log(settings.logging, load_key(settings.node.data_dir)),
+    )
+
+
+def executor_id(role: str, slot: int = 0) -> str:
+    """Name the executor of this process: host, role and slot, the same after every restart."""
+    return f"{socket.gethostname()}:{role}:{slot}"
+
+
+def serve(settings: Settings, role: str, slot: int, stop: threading.Event) -> None:
+    """Be one process of a node until told to stop.
+
+    Raises:
+        NodeError: if another process already has this role and slot.
+    """
+    found = parts(settings)
+    with ExitStack() as stack:
+        stack.callback(found.database.close)
+        if role == "worker":
+            _start_worker(found, slot, stack)
+        else:
+            _start_node(found, role, stack)
+        found.log.info(events.PROCESS_STARTED, role=role)
+        stop.wait()
+    found.log.info(events.NODE_STOPPED, role=role)
+
+
+def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
+    """Start listener, indexer, reconciler and deliveries, as far as the role asks for them."""
+    me = executor_id(role)
+    postman = Postman(found.settings, found.database, found.folders.outbox, found.log, now)
+    delivers = (JobKind.DELIVER,) if role in {"node", "deliver"} else ()
+    engine = Engine(
+        found.settings.engine_url,
+        executor_id=me,
+        listen=delivers,
+        steps=Steps(deliver=postman.deliver),
+        locks=found.folders.locks,
+    )
+    engine.start()
+    stack.callback(engine.stop, drain_s=DRAIN_S)
+    scheduler = _scheduler(stack)
+    if role == "deliver":
+        _every(scheduler, BEAT_S, _beat(found, me), found.log)
+        return
+    _sweep_instances(found)
+    reconciler = Reconciler(
+        rules=Rules(settings=found.settings, selection=load_selection(selection_file(found.settings.selection))),
+        database=found.database,
+        engine=engine,
+        tasks=found.tasks,
+        executor_id=me,
+        clock=now,
+        log=found.log,
+    )
+    indexer = Indexer(found.database, found.files, stack.enter_context(Reader()), found.log)
+    _every(scheduler, INDEX_S, lambda: _drain(indexer), found.log)
+    _every(scheduler, TICK_S, reconciler.tick, found.log)
+    _every(scheduler, SWEEP_S, lambda: sweep_cache(found, now()), found.log)
+    listener = Listener(found.settings, found.database, found.files, found.log)
+    listener.start()
+    stack.callback(listener.stop)
+
+
+def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
+    """Start the engine on the run queue, with a predictor made for each bundle when it is first needed."""
+    from dicom_node.work.steps import RunSteps  # noqa: PLC0415 - brings torch, which only a worker needs
+
+    me = executor_id("worker", slot)
+    steps = RunSteps(
+        settings=found.settings,
+        database=found.database,
+        folders=found.folders,
+        files=found.files,
+        tasks=found.tasks,
+        predictor_for=predictors(found),
+        clock=now,
+        log=found.log,
+    )
+    engine = Engine(
+        found.settings.engine_url,
+        executor_id=me,
+        listen=(JobKind.RUN,),
+        steps=Steps(infer=steps.infer, encode=steps.encode),
+        locks=found.folders.locks,
+    )
+    engine.start()
+    stack.callback(engine.stop, drain_s=DRAIN_S)
+    _every(_scheduler(stack), BEAT_S, _beat(found, me), found.log)
+
+
+def predictors(found: Parts) -> Callable[[ServedTask], Predicts]:
+    """Return a function that gives the predictor of a task, loaded once per bundle."""
+    from inference.bundle import load  # noqa: PLC0415 - brings torch, which only a worker needs
+    from inference.predictor import Predictor  # noqa: PLC0415 - brings torch, which only a worker needs
+
+    loaded: dict[str, Predictor] = {}
+    wanted = found.settings.inference
+
+    def predictor_for(served: ServedTask) -> Predicts:
+        if served.bundle_digest not in loaded:
+            loaded[served.bundle_digest] = Predictor(
+                load(served.bundle_folder, expected_digest=served.bundle_digest),
+                device=wanted.device,
+                precision=wanted.precision,
+                cache=found.folders.cache,
+                template=wanted.template,
+            )
+        return loaded[served.bundle_digest]
+
+    return predictor_for
+
+
+def wait_for_schema(settings: Settings) -> None:
+    """Wait for the node process of another host to bring the schema up to date.
+
+    Raises:
+        NodeError: if it does not within a minute.
+    """
+    deadline = time.monotonic() + SCHEMA_WAIT_S
+    database = Database(settings.ledger_url)
+    while True:
+        try:
+            database.require_newest_schema()
+        except NodeError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        else:
+            database.close()
+            return
+
+
+def sweep_cache(found: Parts, at: datetime) -> int:
+    """Delete cached volumes and features that were not used for long; return how many."""
+    oldest = at - timedelta(days=found.settings.retention.cache_days)
+    stale = [
+        path for path in found.folders.cache.rglob("*") if path.is_file() and path.stat().st_mtime < oldest.timestamp()
+    ]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def _sweep_instances(found: Parts) -> None:
+    with found.database.read() as ledger:
+        known = arrivals.known_paths(ledger)
+    removed = found.files.remove_orphans(known, now_s=time.time())
+    found.log.info(events.STORAGE_RECONCILED, count=len(known), removed=removed)
+
+
+def _drain(indexer: Indexer) -> None:
+    while indexer.run_once():
+        pass
+
+
+def _beat(found: Parts, me: str) -> Callable[[], None]:
+    def beat() -> None:
+        with found.database.write() as ledger:
+            presence.beat(ledger, me, now())
+
+    return beat
+
+
+def _scheduler(stack: ExitStack) -> BackgroundScheduler:
+    scheduler = BackgroundScheduler(timezone=UTC)
+    scheduler.start()
+    stack.callback(scheduler.shutdown, wait=True)
+    return scheduler
+
+
+def _every(scheduler: BackgroundScheduler, seconds: float, work: Callable[[], object], log: Log) -> None:
+    """Do something at an interval, never twice at a time; what it raises is logged, and the next time is a new try."""
+
+    def guarded() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the edge: a tick must not end the ticking
+            log.failure(events.TICK_FAILED, error)
+
+    scheduler.add_job(
+        guarded,
+        "interval",
+        seconds=seconds,
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+        next_run_time=now(),
+    )

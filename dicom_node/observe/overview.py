@@ -1,0 +1,109 @@
+"""What an admin is shown: where everything stands and why, as plain data for people and for `--json`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dicom_node.ledger import arrivals, cases, cohort, deliveries, patients, presence, runs
+from dicom_node.timeline.explain import explain_study, explain_time_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+
+    from dicom_node.ledger.patients import Patient
+    from dicom_node.timeline.selection import Selection
+    from dicom_node.work.tasks import ServedTask
+
+
+def status(ledger: Connection) -> dict[str, Any]:
+    """Return every case with its reasons, and counts of files, runs, deliveries and refused callers."""
+    return {
+        "cases": [case for patient in patients.all_patients(ledger) for case in cases_of(ledger, patient)],
+        "files": arrivals.counts_by_state(ledger),
+        "set_aside": arrivals.set_aside_reasons(ledger),
+        "runs": runs.counts_by_state(ledger),
+        "deliveries": deliveries.counts_by_state(ledger),
+        "refused": presence.refusals(ledger),
+    }
+
+
+def cases_of(ledger: Connection, patient: Patient) -> list[dict[str, Any]]:
+    """Return a patient's cases, each with its state, its reasons and where its report stands."""
+    return [
+        {
+            "issuer": patient.issuer,
+            "patient_id": patient.patient_id,
+            "task": case.task,
+            "state": case.state.value,
+            "reasons": [{"code": each.code, "text": each.text} for each in case.reasons],
+            "run_key": case.run_key,
+            "deliveries": [_delivery(each) for each in deliveries.of_run(ledger, case.run_key)] if case.run_key else [],
+        }
+        for case in cases.of_patient(ledger, patient.row_id)
+    ]
+
+
+def time_line(
+    ledger: Connection, patient: Patient, tasks: Mapping[str, ServedTask], selection: Selection
+) -> dict[str, Any]:
+    """Return a patient's time points as each task sees them, the runs made of them, and the cases."""
+    facts = patients.facts_of(ledger, patient.row_id)
+    known = cohort.read(ledger, patient.issuer, patient.patient_id)
+    return {
+        "issuer": patient.issuer,
+        "patient_id": patient.patient_id,
+        "cohort": {
+            "diagnosis": known.diagnosis,
+            "surgeries": [each.on for each in known.surgeries],
+            "events": [{"on": each.on, "kind": each.kind} for each in known.events],
+        },
+        "tasks": {
+            name: explain_time_line(facts, selection=selection, task=served.task, cohort=known)
+            for name, served in tasks.items()
+        },
+        "cases": cases_of(ledger, patient),
+        "runs": [_run(each) for each in runs.of_patient(ledger, patient.row_id)],
+    }
+
+
+def study(
+    ledger: Connection, patient: Patient, study_uid: str, tasks: Mapping[str, ServedTask], selection: Selection
+) -> dict[str, Any]:
+    """Return every series of a study with each rule's verdict, every candidate per role, and what was set aside."""
+    facts = patients.facts_of(ledger, patient.row_id)
+    known = cohort.read(ledger, patient.issuer, patient.patient_id)
+    return {
+        "study_instance_uid": study_uid,
+        "tasks": {
+            name: explain_study(study_uid, facts, selection=selection, task=served.task, cohort=known)
+            for name, served in tasks.items()
+        },
+        "cases": cases_of(ledger, patient),
+    }
+
+
+def _delivery(found: deliveries.Delivery) -> dict[str, Any]:
+    return {
+        "destination": found.destination,
+        "state": found.state,
+        "attempts": found.attempts,
+        "sent_at": found.sent_at,
+        "next_attempt_at": found.next_attempt_at if found.state in deliveries.OPEN_STATES else None,
+        "error": found.error,
+    }
+
+
+def _run(found: runs.Run) -> dict[str, Any]:
+    return {
+        "run_key": found.run_key,
+        "task": found.task,
+        "state": found.state.value,
+        "version": found.version,
+        "predecessor": found.predecessor,
+        "time_points": list(found.inputs.dates),
+        "created_at": found.created_at,
+        "issued_at": found.issued_at,
+        "error": found.error,
+    }

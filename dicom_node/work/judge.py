@@ -1,0 +1,170 @@
+"""From a decision to the one visible state of a case, with the reasons that everybody sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.ledger import arrivals, cohort, deliveries, patients, runs
+from dicom_node.ledger.tables import CaseState, DeliveryState
+from dicom_node.timeline.build import build_time_line
+from dicom_node.timeline.decide import decide
+from dicom_node.timeline.decision import Circumstances, Decision, Due, Ended, Held, Ineligible, UpToDate, Waiting
+from dicom_node.timeline.identity import compare_patients
+from dicom_node.timeline.model import PatientFacts, Reason, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from dicom_node.ledger.patients import Patient, StudyReception
+    from dicom_node.settings import Settings
+    from dicom_node.timeline.model import InstanceFacts, TimeLine
+    from dicom_node.timeline.selection import Selection
+    from dicom_node.work.tasks import ServedTask
+
+STATES: Final[dict[type[object], CaseState]] = {
+    Waiting: CaseState.WAITING,
+    Held: CaseState.HELD,
+    Due: CaseState.DUE,
+    Ineligible: CaseState.INELIGIBLE,
+    Ended: CaseState.ENDED,
+}
+PHANTOM_MODEL: Final = Reason(
+    code="model-trained-on-phantoms",
+    text="model trained on phantoms: it answers for phantoms only, and nothing is delivered for anyone else",
+)
+CONFLICTING_INSTANCE: Final = "instance-conflict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A decision with the state and the reasons that are shown."""
+
+    decision: Decision
+    state: CaseState
+    reasons: tuple[Reason, ...]
+    time_line: TimeLine
+    run_key: str | None
+    stat: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What cases are judged by, beside the facts."""
+
+    settings: Settings
+    selection: Selection
+
+
+def judge_case(
+    ledger: Connection,
+    patient: Patient,
+    facts: Sequence[InstanceFacts],
+    served: ServedTask,
+    *,
+    rules: Rules,
+    now: datetime,
+) -> Judged:
+    """Decide a case on everything the ledger knows at `now`."""
+    known = cohort.read(ledger, patient.issuer, patient.patient_id)
+    received = patients.receptions(ledger, patient.row_id)
+    line = build_time_line(facts, selection=rules.selection, task=served.task, cohort=known)
+    earlier = [runs.facts(each) for each in runs.of_patient(ledger, patient.row_id, served.name)]
+    decision = decide(
+        line,
+        served.task,
+        known,
+        earlier,
+        now,
+        circumstances=Circumstances(
+            patient=_newest_patient_facts(patient, facts),
+            bundle_digest=served.bundle_digest,
+            identity=compare_patients(each.patient for each in facts),
+            last_received=_quiet_clock(received, rules.settings, now),
+            quiet_period_s=rules.settings.receive.quiet_period_s,
+            hold=_hold(ledger, patient),
+        ),
+    )
+    state, reasons = _state(ledger, patient, decision, served, rules.settings)
+    return Judged(
+        decision=decision,
+        state=state,
+        reasons=reasons,
+        time_line=line,
+        run_key=decision.run_key if isinstance(decision, Due | UpToDate) else None,
+        stat=any(each.stat for each in received.values()),
+    )
+
+
+def _newest_patient_facts(patient: Patient, facts: Sequence[InstanceFacts]) -> PatientFacts:
+    """Return whom the case is about, with the demographics of the newest scan that says any."""
+    newest = max(facts, key=lambda each: (str(each.acquired_on or ""), each.sop_instance_uid)).patient
+    return PatientFacts(
+        issuer=patient.issuer,
+        patient_id=patient.patient_id,
+        birth_date=newest.birth_date
+        or next((each.patient.birth_date for each in facts if each.patient.birth_date), ""),
+        sex=newest.sex,
+        phantom=all(each.patient.phantom for each in facts),
+    )
+
+
+def _quiet_clock(received: dict[str, StudyReception], settings: Settings, now: datetime) -> dict[str, datetime]:
+    """Return when each study last grew; one that never falls quiet counts as complete after the longest wait."""
+    longest_s = settings.receive.max_wait_s
+    return {
+        uid: each.last_received_at
+        for uid, each in received.items()
+        if (now - each.first_received_at).total_seconds() < longest_s
+    }
+
+
+def _hold(ledger: Connection, patient: Patient) -> Reason | None:
+    count = arrivals.conflicts(ledger, patient.row_id)
+    if count == 0:
+        return None
+    text = f"{count} received instances contradict one with the same SOP Instance UID"
+    return Reason(code=CONFLICTING_INSTANCE, text=text)
+
+
+def _state(
+    ledger: Connection, patient: Patient, decision: Decision, served: ServedTask, settings: Settings
+) -> tuple[CaseState, tuple[Reason, ...]]:
+    if isinstance(decision, UpToDate):
+        return _run_state(ledger, decision)
+    if isinstance(decision, Due) and not _may_answer(ledger, patient, served, settings):
+        return CaseState.HELD, (PHANTOM_MODEL,)
+    if isinstance(decision, Held) and decision.reasons[0].code == "run-failed":
+        return CaseState.FAILED, decision.reasons
+    return STATES[type(decision)], decision.reasons
+
+
+def _may_answer(ledger: Connection, patient: Patient, served: ServedTask, settings: Settings) -> bool:
+    """A phantom-trained model answers for phantoms; for others only in shadow, or where an archive was opened to it."""
+    if not served.synthetic or settings.mode == "shadow" or patients.is_phantom(ledger, patient.row_id):
+        return True
+    return any(pacs.allow_unvalidated and pacs.results for pacs in settings.pacs)
+
+
+def _run_state(ledger: Connection, decision: UpToDate) -> tuple[CaseState, tuple[Reason, ...]]:
+    run = runs.get(ledger, decision.run_key)
+    if run is None or run.state in runs.OPEN_STATES:
+        return CaseState.RUNNING, decision.reasons
+    if run.state is RunState.WITHDRAWN:
+        return CaseState.WITHDRAWN, decision.reasons
+    found = deliveries.of_run(ledger, decision.run_key)
+    open_ = [each for each in found if each.state is not DeliveryState.SENT]
+    reasons = tuple(
+        Reason(
+            code=f"delivery-{each.state}",
+            text=f"{each.destination}: {each.state}"
+            + (f", {each.attempts} attempts, {each.error}" if each.error else ""),
+        )
+        for each in found
+    )
+    if any(each.state is DeliveryState.DEAD for each in open_):
+        return CaseState.FAILED, reasons
+    return (CaseState.RUNNING if open_ else CaseState.REPORTED), (*decision.reasons, *reasons)

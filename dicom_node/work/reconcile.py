@@ -1,0 +1,202 @@
+"""The tick: look at what is known, derive what is due, hand it to the engine. Level-triggered and idempotent.
+
+Nothing is remembered between two ticks but the ledger. A tick that is killed half-way, runs twice, or runs in two
+processes does no harm: runs are named by their inputs, jobs by their runs, and a patient's revision says how far the
+decisions have come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from dicom_node import events
+from dicom_node.deliver.postman import job_key
+from dicom_node.ledger import arrivals, cases, deliveries, patients, presence, runs
+from dicom_node.ledger.tables import CaseState
+from dicom_node.timeline.decision import Due, Waiting
+from dicom_node.timeline.model import RunState
+from dicom_node.work.engine import ROUTINE, STAT, JobKind, JobStatus
+from dicom_node.work.judge import judge_case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Connection
+
+    from dicom_node.ledger.database import Database
+    from dicom_node.ledger.patients import Patient
+    from dicom_node.ledger.runs import Run
+    from dicom_node.observe.logs import Log
+    from dicom_node.work.engine import Engine
+    from dicom_node.work.judge import Judged, Rules
+    from dicom_node.work.tasks import ServedTask
+
+PATIENTS_PER_TICK: Final = 100
+SILENT_AFTER: Final = timedelta(seconds=90)
+MOST_RESCUES: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciler:
+    """Derives what is due and has it done."""
+
+    rules: Rules
+    database: Database
+    engine: Engine
+    tasks: Mapping[str, ServedTask]
+    executor_id: str
+    clock: Callable[[], datetime]
+    log: Log
+
+    def tick(self) -> None:
+        """Do everything that is due now."""
+        self._beat_and_rescue()
+        self._follow_runs()
+        self._decide()
+        self._start_runs()
+        self._start_deliveries()
+
+    def _decide(self) -> None:
+        now = self.clock()
+        with self.database.read() as ledger:
+            waiting = patients.undecided(ledger, now, PATIENTS_PER_TICK)
+            oldest_unread = arrivals.oldest_pending(ledger)
+        known_until = min(now, oldest_unread) if oldest_unread else now
+        for patient in waiting:
+            with self.database.write() as ledger:
+                self._decide_patient(ledger, patient, now, known_until)
+
+    def _decide_patient(self, ledger: Connection, patient: Patient, now: datetime, known_until: datetime) -> None:
+        """Bring every case of a patient up to date; facts, cases and proposed runs commit together."""
+        facts = patients.facts_of(ledger, patient.row_id)
+        checks = []
+        for served in self.tasks.values() if facts else ():
+            judged = judge_case(ledger, patient, facts, served, rules=self.rules, now=known_until)
+            decision = judged.decision
+            if isinstance(decision, Due) and judged.state is CaseState.DUE:
+                self._propose(ledger, patient, served, judged, now)
+            if isinstance(decision, Waiting) and decision.next_check_at is not None:
+                checks.append(max(decision.next_check_at, now))
+            self._show(ledger, patient, served, judged, now)
+        patients.decided(ledger, patient, min(checks, default=None))
+
+    def _propose(self, ledger: Connection, patient: Patient, served: ServedTask, judged: Judged, now: datetime) -> None:
+        due = judged.decision
+        assert isinstance(due, Due)  # noqa: S101 - the caller asked
+        for older in due.supersedes:
+            self._supersede(ledger, older)
+        proposal = runs.Proposal(
+            run_key=due.run_key,
+            patient_row=patient.row_id,
+            task=served.name,
+            stat=judged.stat,
+            inputs=due.inputs,
+            inputs_key=due.inputs_key,
+            remarks=tuple(flag.text for flag in due.flags),
+            bundle_digest=served.bundle_digest,
+            task_digest=served.task.digest(),
+        )
+        if not runs.propose(ledger, proposal, now):
+            runs.set_state(ledger, due.run_key, RunState.QUEUED)  # superseded once, wanted again
+
+    def _supersede(self, ledger: Connection, run_key: str) -> None:
+        """Take back a run that a newer one makes pointless, unless its answer is frozen already."""
+        run = runs.get(ledger, run_key)
+        if run is not None and run.state is RunState.QUEUED and run.result is None:
+            runs.set_state(ledger, run_key, RunState.SUPERSEDED)
+            self.log.info(events.RUN_SUPERSEDED, run=run_key[:12])
+
+    def _show(self, ledger: Connection, patient: Patient, served: ServedTask, judged: Judged, now: datetime) -> None:
+        case = cases.Case(
+            patient_row=patient.row_id,
+            task=served.name,
+            state=judged.state,
+            reasons=judged.reasons,
+            decided_at=now,
+            run_key=judged.run_key,
+        )
+        if cases.set_case(ledger, case):
+            self.log.info(
+                events.CASE_DECIDED,
+                patient=self.log.pseudonym(patient.issuer, patient.patient_id),
+                task=served.name,
+                state=judged.state.value,
+                code=judged.reasons[0].code if judged.reasons else "",
+            )
+
+    def _start_runs(self) -> None:
+        """Hand waiting runs to the engine, urgent ones first, and never two of one patient at a time."""
+        with self.database.read() as ledger:
+            waiting = runs.open_runs(ledger)
+        busy = {run.patient_row for run in waiting if run.state is RunState.RUNNING}
+        for run in waiting:
+            if run.state is RunState.QUEUED and run.patient_row not in busy:
+                busy.add(run.patient_row)
+                self._submit(run)
+
+    def _submit(self, run: Run) -> None:
+        status = self.engine.status([run.run_key])[run.run_key]
+        if status is JobStatus.UNKNOWN:
+            self.engine.submit(JobKind.RUN, run.run_key, priority=STAT if run.stat else ROUTINE)
+            self.log.info(events.RUN_SUBMITTED, run=run.run_key[:12], task=run.task)
+        elif status not in {JobStatus.WAITING, JobStatus.WORKING}:
+            self.engine.retry(run.run_key)  # ended once without a report, wanted again
+            self.log.info(events.RUN_SUBMITTED, run=run.run_key[:12], task=run.task)
+
+    def _follow_runs(self) -> None:
+        """Take over from the engine how far the open runs are."""
+        with self.database.read() as ledger:
+            waiting = runs.open_runs(ledger)
+        statuses = self.engine.status(run.run_key for run in waiting)
+        for run in waiting:
+            status = statuses[run.run_key]
+            if status is JobStatus.WORKING and run.state is RunState.QUEUED:
+                self._move(run, RunState.RUNNING, None)
+            elif status is JobStatus.CRASHED:
+                self._move(run, RunState.FAILED, "took its worker down three times")
+            elif status is JobStatus.FAILED and run.state is RunState.RUNNING:
+                self._move(run, RunState.FAILED, run.error or "failed; see the log")
+            elif status is JobStatus.UNKNOWN and run.state is RunState.RUNNING:
+                self._move(run, RunState.QUEUED, None)  # the engine lost it: derive it again
+
+    def _move(self, run: Run, state: RunState, error: str | None) -> None:
+        with self.database.write() as ledger:
+            now_found = runs.get(ledger, run.run_key)
+            if now_found is None or now_found.state is not run.state:
+                return  # it moved on since we looked
+            runs.set_state(ledger, run.run_key, state, error)
+            patients.touch(ledger, run.patient_row)
+        if state is RunState.FAILED:
+            self.log.error(events.RUN_FAILED, run=run.run_key[:12], task=run.task, reason=error)
+
+    def _start_deliveries(self) -> None:
+        with self.database.read() as ledger:
+            due = deliveries.due(ledger, self.clock())
+        statuses = self.engine.status(job_key(each) for each in due)
+        for each in due:
+            key = job_key(each)
+            if statuses[key] is JobStatus.UNKNOWN:
+                self.engine.submit(JobKind.DELIVER, key)
+            elif statuses[key] not in {JobStatus.WAITING, JobStatus.WORKING}:
+                self.engine.retry(key)  # the attempt broke before it could be written down
+
+    def _beat_and_rescue(self) -> None:
+        now = self.clock()
+        with self.database.write() as ledger:
+            presence.beat(ledger, self.executor_id, now)
+            silent = presence.silent_since(ledger, now - SILENT_AFTER)
+        for executor_id in silent:
+            self._rescue(executor_id)
+
+    def _rescue(self, executor_id: str) -> None:
+        keys = self.engine.rescue(executor_id)
+        with self.database.write() as ledger:
+            presence.forget(ledger, executor_id)
+            for key in keys:
+                run = runs.get(ledger, key)
+                if run is not None and runs.count_rescue(ledger, key) > MOST_RESCUES:
+                    runs.set_state(ledger, key, RunState.FAILED, "took several workers down")
+                    patients.touch(ledger, run.patient_row)
+        self.log.warning(events.EXECUTOR_RESCUED, executor=executor_id, count=len(keys))
