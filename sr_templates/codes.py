@@ -8,7 +8,6 @@ from highdicom.sr import CodedConcept
 from inference.results import AbstentionKind
 
 PRIVATE_SCHEME = "99GLIOTEMP"
-PRIVATE_SCHEME_UID = "2.25.221337902160829437104923467178453206113"
 
 # Document structure: TID 1500, CID 7021. Title 126000 is shown as a black viewport by OHIF 3.12, 126001 as text.
 REPORT_TITLE = CodedConcept("126001", "DCM", "Oncology Measurement Report")
@@ -64,10 +63,9 @@ SUMMARY_PAGE = private("SUMMARY_PAGE", "AI summary page")
 
 
 def private_scheme() -> CodingSchemeIdentificationItem:
-    """Return who answers for the private codes (PS3.3 C.12.1.1.1, Coding Scheme Identification Sequence)."""
+    """Return who answers for the private codes (PS3.3 C.12.1); the scheme has no object identifier of its own."""
     return CodingSchemeIdentificationItem(
         designator=PRIVATE_SCHEME,
         name="Temporal glioma AI result codes",
-        uid=PRIVATE_SCHEME_UID,
         responsible_organization="temporal-dicom-node project",
     )

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-    from inference.results import Output
+    from inference.results import Abstention, Output
     from sr_templates.sources import ReportContext, SeriesEvidence, TimePointEvidence
     from sr_templates.template import OutputTemplate, ReportTemplate
 
@@ -133,8 +133,9 @@ def _library_group(
 def _imaging_measurements(context: ReportContext, template: ReportTemplate) -> ContainerContentItem:
     """Return the answers first, then one group per time point."""
     container = _container(codes.IMAGING_MEASUREMENTS)
-    if context.result.abstention is not None:
-        container.ContentSequence.append(_abstention_group(context, template))
+    abstention = context.result.abstention
+    if abstention is not None:
+        container.ContentSequence.append(_abstention_group(context, template, abstention))
     for output in context.result.outputs:
         container.ContentSequence.append(_answer_group(context, template, output))
     for index in range(len(context.time_points)):
@@ -162,10 +163,8 @@ def _answer_group(context: ReportContext, template: ReportTemplate, output: Outp
     )
 
 
-def _abstention_group(context: ReportContext, template: ReportTemplate) -> Dataset:
+def _abstention_group(context: ReportContext, template: ReportTemplate, abstention: Abstention) -> Dataset:
     """Return the primary output without a value: the number is absent and the qualifier says why (CID 42)."""
-    abstention = context.result.abstention
-    assert abstention is not None  # noqa: S101 - the caller has looked
     words = template.main
     measurement = Measurement(
         name=words.probability.concept(),
@@ -229,11 +228,7 @@ def _group(
     algorithm = AlgorithmIdentification(
         name=model.name,
         version=model.version,
-        parameters=[
-            f"weights={model.digest}",
-            f"time points={len(context.time_points)}",
-            *(["training data=SYNTHETIC PHANTOMS"] if model.synthetic else []),
-        ],
+        parameters=None if "time_point_context" in rows else _parameters(context),
         family=codes.ARTIFICIAL_INTELLIGENCE,
     )
     group = MeasurementsAndQualitativeEvaluations(
@@ -248,6 +243,13 @@ def _group(
     )[0]
     group.ContinuityOfContent = "SEPARATE"
     return group  # type: ignore[no-any-return]
+
+
+def _parameters(context: ReportContext) -> list[str]:
+    """Return what the algorithm ran with; said once, in the group of the answer."""
+    model = context.result.model
+    training = ["training data=SYNTHETIC PHANTOMS"] if model.synthetic else []
+    return [f"weights={model.digest}", f"time points={len(context.time_points)}", *training]
 
 
 def _source_image(series: SeriesEvidence) -> SourceImageForMeasurementGroup:

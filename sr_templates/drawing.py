@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FONT = "DejaVu Sans"  # ships with matplotlib, so that the same text gives the same pixels everywhere
 DPI = 100
 _DARKEST = 0.35  # where the colour map begins: below it, colours cannot be told from dark anatomy
-_OPACITY = 0.6
+_OPACITY = 0.5
 
 
 def rendered(figure: Figure) -> NDArray[np.uint8]:

@@ -54,7 +54,6 @@ def build_report(
         modality="SR",
         description=template.series_descriptions.report,
     )
-    del ds.StationName  # the observer context names the device
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
     ds.CodingSchemeIdentificationSequence = [codes.private_scheme()]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from inference.results import SaliencyMap
 
-_FIELD_MM = 240.0
+_FIELD_MM = 220.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class View:
 
 
 def orthogonal_views(saliency: SaliencyMap, *, threshold: float, size_px: int) -> tuple[View, ...]:
-    """Return three cuts through the peak, radiological convention, each `size_px` square over 240 mm."""
+    """Return three cuts through the peak, radiological convention, each `size_px` square over 220 mm."""
     grey = windowed(saliency.anatomy).astype(np.float32)  # (Z, Y, X)
     shape = np.array(saliency.values.shape)
     peak_zyx = np.array(np.unravel_index(int(np.argmax(saliency.values)), saliency.values.shape))

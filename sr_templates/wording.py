@@ -89,9 +89,9 @@ def answers(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]
 
 
 def time_point(point: TimePointEvidence, number: int) -> str:
-    """Return a time point in a line: number from 1, date, kind, days from surgery, roles."""
+    """Return a time point in a line: number from 1, date, kind, place relative to surgery, roles."""
     days = point.days_from_surgery
-    since = "" if days is None else f", day {days} from surgery"
+    since = "" if days is None else f", day {days} after surgery" if days >= 0 else f", {-days} days before surgery"
     roles = ", ".join(series.role for series in point.series)
     return f"{number}. {point.acquired.date().isoformat()} {point.kind}{since}: {roles}"
 

@@ -64,9 +64,9 @@ def test_the_capture_of_the_page_is_a_declared_secondary_capture() -> None:
 def test_the_views_show_the_peak_in_radiological_orientation() -> None:
     """The spot is on the patient's left and front: right of the middle and in the upper half of the axial cut."""
     saliency = saliency_map(peak=(2, 16, 44))
-    axial, coronal, sagittal = orthogonal_views(saliency, threshold=0.4, size_px=240)
+    axial, coronal, sagittal = orthogonal_views(saliency, threshold=0.4, size_px=220)
     for view, expected in ((axial, (48, 36)), (coronal, (0, 36)), (sagittal, (0, -48))):
-        warm = np.argwhere(np.ptp(view.pixels.astype(int), axis=-1) > 40) - 119.5
+        warm = np.argwhere(np.ptp(view.pixels.astype(int), axis=-1) > 40) - 109.5
         row, column = warm.mean(axis=0)
         assert column == pytest.approx(expected[1], abs=3), view.name
         assert row == pytest.approx(-expected[0], abs=3), view.name
