@@ -178,10 +178,22 @@ def _plane(ds: Dataset, *, position: Dataset, orientation: Dataset, measures: Da
         position_mm=(x, y, z),
         orientation=(a, b, c, d, e, f),
         spacing_mm=(between_rows_mm, between_columns_mm),
-        rows=int(ds["Rows"].value),
-        columns=int(ds["Columns"].value),
+        rows=_size(ds, "Rows"),
+        columns=_size(ds, "Columns"),
         thickness_mm=None if thickness in (None, "") else float(thickness),
     )
+
+
+def _size(ds: Dataset, keyword: str) -> int:
+    """Return Rows or Columns.
+
+    Raises:
+        KeyError: if it is missing.
+    """
+    value = ds.get(keyword)
+    if value is None:
+        raise KeyError(keyword)
+    return int(value)
 
 
 def _numbers(item: Dataset, keyword: str, count: int) -> list[float]:
