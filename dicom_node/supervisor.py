@@ -98,6 +98,11 @@ class Supervisor:
         return 0
 
 
+def has_supervisor() -> bool:
+    """Say whether this process was started by a supervisor."""
+    return PIPE_VARIABLE in os.environ
+
+
 def stop_with_supervisor(stop: Callable[[], None]) -> None:
     """Call `stop` when the supervisor of this process is gone; without one, do nothing."""
     descriptor = os.environ.get(PIPE_VARIABLE)

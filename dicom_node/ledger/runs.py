@@ -104,6 +104,17 @@ def get(connection: Connection, run_key: str) -> Run | None:
     return None if row is None else _run(row)
 
 
+def starting_with(connection: Connection, prefix: str) -> list[Run]:
+    """Return the runs whose key starts with these digits."""
+    query = _joined().where(run.c.run_key.startswith(prefix, autoescape=True)).order_by(run.c.run_key)
+    return [_run(row) for row in connection.execute(query)]
+
+
+def note_error(connection: Connection, run_key: str, error: str) -> None:
+    """Keep why the latest step broke."""
+    connection.execute(update(run).where(run.c.run_key == run_key).values(error=error))
+
+
 def of_patient(connection: Connection, patient_row: int, task: str | None = None) -> list[Run]:
     """Return a patient's runs, oldest first."""
     query = _joined().where(run.c.patient == patient_row)

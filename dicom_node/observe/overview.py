@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dicom_node.ledger import arrivals, cases, cohort, deliveries, patients, presence, runs
-from dicom_node.timeline.explain import explain_study, explain_time_line
+from dicom_node.timeline.build import build_time_line
+from dicom_node.timeline.choose import choose_time_points
+from dicom_node.timeline.explain import explain_time_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from sqlalchemy import Connection
 
@@ -46,41 +49,43 @@ def cases_of(ledger: Connection, patient: Patient) -> list[dict[str, Any]]:
 
 
 def time_line(
-    ledger: Connection, patient: Patient, tasks: Mapping[str, ServedTask], selection: Selection
+    ledger: Connection, patient: Patient, tasks: Mapping[str, ServedTask], selection: Selection, today: date
 ) -> dict[str, Any]:
     """Return a patient's time points as each task sees them, the runs made of them, and the cases."""
     facts = patients.facts_of(ledger, patient.row_id)
     known = cohort.read(ledger, patient.issuer, patient.patient_id)
+    lines: dict[str, Any] = {}
+    for name, served in tasks.items():
+        line = build_time_line(facts, selection=selection, task=served.task, cohort=known)
+        lines[name] = explain_time_line(line, choose_time_points(line, served.task, known, today))
     return {
         "issuer": patient.issuer,
         "patient_id": patient.patient_id,
         "cohort": {
             "diagnosis": known.diagnosis,
             "surgeries": [each.on for each in known.surgeries],
+            "radiotherapy": list(known.radiotherapy),
             "events": [{"on": each.on, "kind": each.kind} for each in known.events],
         },
-        "tasks": {
-            name: explain_time_line(facts, selection=selection, task=served.task, cohort=known)
-            for name, served in tasks.items()
-        },
+        "tasks": lines,
         "cases": cases_of(ledger, patient),
         "runs": [_run(each) for each in runs.of_patient(ledger, patient.row_id)],
     }
 
 
-def study(
-    ledger: Connection, patient: Patient, study_uid: str, tasks: Mapping[str, ServedTask], selection: Selection
-) -> dict[str, Any]:
-    """Return every series of a study with each rule's verdict, every candidate per role, and what was set aside."""
-    facts = patients.facts_of(ledger, patient.row_id)
-    known = cohort.read(ledger, patient.issuer, patient.patient_id)
+def study(line: Mapping[str, Any], study_instance_uid: str) -> dict[str, Any]:
+    """Reduce a patient's `time_line` to one study: every series, each rule's verdict, every candidate, and why."""
+
+    def concerns(point: Mapping[str, Any]) -> bool:
+        return any(each["study_instance_uid"] == study_instance_uid for each in point.get("studies", [point]))
+
     return {
-        "study_instance_uid": study_uid,
+        "study_instance_uid": study_instance_uid,
         "tasks": {
-            name: explain_study(study_uid, facts, selection=selection, task=served.task, cohort=known)
-            for name, served in tasks.items()
+            name: {kind: [each for each in points if concerns(each)] for kind, points in found.items()}
+            for name, found in line["tasks"].items()
         },
-        "cases": cases_of(ledger, patient),
+        "cases": line["cases"],
     }
 
 

@@ -1,0 +1,98 @@
+"""The command line: `dicom-node VERB`. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dicom_node import app
+from dicom_node.cli_by_hand import ingest, retry
+from dicom_node.cli_cohort import cohort
+from dicom_node.cli_demo import demo
+from dicom_node.cli_options import config_option, fail, load_settings
+from dicom_node.cli_show import explain, status, timeline
+from dicom_node.errors import ConfigError, NodeError
+from dicom_node.observe.doctor import examine
+from dicom_node.observe.logs import load_key, open_log
+from dicom_node.resources import selection_file
+from dicom_node.supervisor import Supervisor, has_supervisor, stop_with_supervisor
+from dicom_node.timeline.selection import load_selection
+from dicom_node.work.tasks import load_tasks
+
+if TYPE_CHECKING:
+    from dicom_node.settings import Settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="temporal-dicom-node")
+def main() -> None:
+    """Read serial brain MRI, keep a time line per patient, answer PACS with reports. Research use only."""
+
+
+for verb in (cohort, demo, explain, ingest, retry, status, timeline):
+    main.add_command(verb)
+
+
+@main.command()
+@config_option
+@click.option("--role", type=click.Choice(["all", *app.ROLES]), default="all", show_default=True)
+@click.option("--slot", type=click.IntRange(0, 15), default=0, help="Which of several workers this one is.")
+def run(config: Path, role: str, slot: int) -> None:
+    """Serve until SIGTERM, which drains; `--role` runs one part alone, for several hosts."""
+    settings = load_settings(config)
+    try:
+        _check_parts(settings)
+        if not has_supervisor():
+            app.prepare(settings)
+        if role == "all":
+            log = open_log(settings.logging, load_key(settings.node.data_dir))
+            sys.exit(Supervisor(config.resolve(), settings.inference.workers, log).run())
+        _serve(settings, role, slot)
+    except (NodeError, OSError) as error:
+        fail(error)
+
+
+@main.command()
+@config_option
+def check(config: Path) -> None:
+    """Check the configuration, its tasks, series rules and bundles; tell every error at once."""
+    settings = load_settings(config)
+    _check_parts(settings)
+    click.echo(f"{config}: good; tasks: {', '.join(sorted(load_tasks(settings.tasks)))}")
+
+
+@main.command()
+@config_option
+def doctor(config: Path) -> None:
+    """Examine the surroundings: database, disk, bundles, archives, our own listener, GPU; one line each."""
+    findings = examine(load_settings(config))
+    for finding in findings:
+        click.echo(f"{'ok ' if finding.good else 'BAD'} {finding.what}: {finding.found}")
+    sys.exit(0 if all(each.good for each in findings) else 1)
+
+
+def _serve(settings: Settings, role: str, slot: int) -> None:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    stop_with_supervisor(stop.set)
+    app.serve(settings, role, slot, stop)
+
+
+def _check_parts(settings: Settings) -> None:
+    problems: list[str] = []
+    try:
+        load_tasks(settings.tasks)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    try:
+        load_selection(selection_file(settings.selection))
+    except ConfigError as error:
+        problems.extend(error.problems)
+    if problems:
+        fail(ConfigError(tuple(problems)))

@@ -1,0 +1,125 @@
+"""`dicom-node doctor`: is everything around the node as it needs it? One finding each, none of them guessed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import requests
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicom_node.errors import ConfigError, NodeError
+from dicom_node.ledger.database import Database
+from dicom_node.receive.contexts import COMPRESSED, decodable
+from dicom_node.work.tasks import load_tasks
+
+if TYPE_CHECKING:
+    from dicom_node.settings import Pacs, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    found: str
+    good: bool
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything the node depends on."""
+    return [
+        _disk(settings),
+        _database(settings),
+        *_bundles(settings),
+        _decoders(),
+        _device(settings),
+        _echo("our own listener", settings, "127.0.0.1", settings.node.port, settings.node.ae_title),
+        *[_archive(each, settings) for each in settings.pacs],
+    ]
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = settings.node.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    wanted_gb = settings.receive.min_free_disk_gb
+    return Finding(what="disk", found=f"{free_gb:.1f} GB free, {wanted_gb:g} GB wanted", good=free_gb >= wanted_gb)
+
+
+def _database(settings: Settings) -> Finding:
+    if not settings.database.url and not (settings.node.data_dir / "ledger.sqlite").is_file():
+        return Finding(what="database", found="no ledger yet; made at the first start", good=True)
+    try:
+        Database(settings.ledger_url).require_newest_schema()
+    except (NodeError, SQLAlchemyError) as error:
+        return Finding(
+            what="database", found=str(error) if isinstance(error, NodeError) else type(error).__name__, good=False
+        )
+    return Finding(what="database", found="schema up to date", good=True)
+
+
+def _bundles(settings: Settings) -> list[Finding]:
+    try:
+        served = load_tasks(settings.tasks)
+    except ConfigError as error:
+        return [Finding(what="tasks", found=problem, good=False) for problem in error.problems]
+    return [
+        Finding(
+            what=f"task {name}",
+            found=f"bundle {each.bundle_digest[:19]}"
+            + (", trained on phantoms: for phantoms only" if each.synthetic else ""),
+            good=True,
+        )
+        for name, each in served.items()
+    ]
+
+
+def _decoders() -> Finding:
+    missing = [syntax.name for syntax in COMPRESSED if syntax not in decodable()]
+    found = (
+        f"no decoder for {', '.join(missing)}"
+        if missing
+        else f"{len(COMPRESSED)} compressed transfer syntaxes decodable"
+    )
+    return Finding(what="decoders", found=found, good=not missing)
+
+
+def _device(settings: Settings) -> Finding:
+    import torch  # noqa: PLC0415 - slow to load, and only this finding needs it
+
+    wanted = settings.inference.device
+    if torch.cuda.is_available():
+        return Finding(what="device", found=f"{torch.cuda.get_device_name()}; configured: {wanted}", good=True)
+    return Finding(what="device", found=f"CPU, no CUDA; configured: {wanted}", good=not wanted.startswith("cuda"))
+
+
+def _archive(pacs: Pacs, settings: Settings) -> Finding:
+    if pacs.dimse is not None:
+        return _echo(f"archive {pacs.name}", settings, pacs.dimse.host, pacs.dimse.port, pacs.dimse.ae_title)
+    assert pacs.orthanc is not None  # noqa: S101 - the configuration allows exactly one of the two
+    user, password = pacs.orthanc.credentials()
+    try:
+        answer = requests.get(f"{pacs.orthanc.url}/system", auth=(user or "", password or ""), timeout=5)
+        found = f"HTTP {answer.status_code} from Orthanc"
+        return Finding(what=f"archive {pacs.name}", found=found, good=answer.ok)
+    except requests.RequestException as error:
+        return Finding(what=f"archive {pacs.name}", found=f"no answer: {type(error).__name__}", good=False)
+
+
+def _echo(what: str, settings: Settings, host: str, port: int, called: str) -> Finding:
+    ae = AE(ae_title=settings.node.ae_title)
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = 5
+    ae.add_requested_context(Verification)
+    association = ae.associate(host, port, ae_title=called)
+    if not association.is_established:
+        why = "rejected the association" if association.is_rejected else "no connection"
+        return Finding(what=what, found=f"{called} at {host}:{port}: {why}", good=False)
+    status = association.send_c_echo()
+    association.release()
+    good = "Status" in status and status.Status == 0x0000
+    return Finding(what=what, found=f"{called} at {host}:{port}: C-ECHO {'answered' if good else 'failed'}", good=good)
