@@ -111,6 +111,8 @@ def content_digest(ds: Dataset, attributes: dict[str, Value]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+# Decoder options: no corrections, `_stored_frames` makes its own.
+_AS_STORED = {"apply_jls_sign_correction": False, "apply_j2k_sign_correction": False, "correct_unused_bits": False}
 _ENCODING = ("PhotometricInterpretation", "SamplesPerPixel")  # follow the transfer syntax, as pixels show anyway
 
 
@@ -171,12 +173,12 @@ def _stored_frames(ds: Dataset) -> Iterator[np.ndarray[Any, np.dtype[np.int32]]]
     """Yield each frame's stored values as little-endian int32, without the bits beyond Bits Stored.
 
     Overlay bits that old scanners keep in the unused high bits do not survive compression, so they cannot count.
-    The sign is extended here: pydicom 3.0 fails to for signed JPEG-LS when it decodes frame by frame.
+    The sign is extended here, since pydicom 3.0 cannot for signed JPEG-LS that it decodes frame by frame.
     """
     _check_claims(ds)
     bits, signed = int(ds.get("BitsStored") or ds.BitsAllocated), ds.get("PixelRepresentation") == 1
     try:
-        for frame in iter_pixels(ds, raw=True):
+        for frame in iter_pixels(ds, raw=True, **_AS_STORED):
             values = frame.astype("<i8") & ((1 << bits) - 1)
             if signed:
                 values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
