@@ -131,12 +131,12 @@ def _library_group(
 
 
 def _imaging_measurements(context: ReportContext, template: ReportTemplate) -> ContainerContentItem:
-    """Return the answers first, then one group per time point."""
+    """Return the answers first, the primary one at the top, then one group per time point."""
     container = _container(codes.IMAGING_MEASUREMENTS)
     abstention = context.result.abstention
     if abstention is not None:
         container.ContentSequence.append(_abstention_group(context, template, abstention))
-    for output in context.result.outputs:
+    for output in sorted(context.result.outputs, key=lambda each: each.name != template.primary):
         container.ContentSequence.append(_answer_group(context, template, output))
     for index in range(len(context.time_points)):
         container.ContentSequence.append(_time_point_group(context, template, index))

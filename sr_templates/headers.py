@@ -6,11 +6,12 @@ attributes and log patient names they find odd.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydicom import DataElement, Dataset, dcmwrite
+from pydicom import DataElement, Dataset, config, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -77,12 +78,37 @@ def _copy_patient_and_study(source: Dataset, ds: Dataset) -> None:
     """Copy the attributes that PACS files an object by, person names re-encoded for our character set."""
     ds.StudyInstanceUID = source.StudyInstanceUID
     for keyword in (*_TYPE_2, *_TYPE_3):
-        if keyword in source:
-            element = source[keyword]
-            value = str(element.value or "") if element.VR == "PN" else element.value
-            ds.add(DataElement(element.tag, element.VR, value))
+        element = _copied(source, keyword)
+        if element is not None:
+            ds.add(element)
         elif keyword in _TYPE_2:
             setattr(ds, keyword, "")
+
+
+def _copied(source: Dataset, keyword: str) -> DataElement | None:
+    """Return a copy of an attribute; None where it is absent or no number (a weight of `70,5`).
+
+    A scanner's odd value is passed on as it is: changing an ID would make another patient of it.
+    """
+    if keyword not in source:
+        return None
+    try:
+        element = source[keyword]
+        return DataElement(element.tag, element.VR, _re_encodable(element), validation_mode=config.IGNORE)
+    except ValueError:
+        return None
+
+
+def _re_encodable(element: DataElement) -> Any:
+    """Return the value free of the character set it was read in."""
+    if element.VR == "PN":
+        return str(element.value or "")
+    if element.VR == "SQ":
+        items = deepcopy(list(element.value))
+        for item in items:
+            item.decode()
+        return items
+    return element.value
 
 
 def _stamp(context: ReportContext, ds: Dataset) -> None:
@@ -122,7 +148,7 @@ def _sign(context: ReportContext, ds: Dataset) -> None:
     item.StationName = device.station_ae_title
     item.DeviceSerialNumber = device.serial_number
     item.DeviceUID = device.uid
-    item.SoftwareVersions = [model.version, *_chunks(model.digest)]
+    item.SoftwareVersions = [model.version[:64], *_chunks(model.digest)]
     item.ContributionDateTime = context.record.issued_at.strftime("%Y%m%d%H%M%S%z")
     item.ContributionDescription = ("SYNTHETIC PHANTOM MODEL: " if model.synthetic else "") + "AI inference, RESEARCH"
     ds.ContributingEquipmentSequence = [item]

@@ -11,6 +11,7 @@ from sr_templates import codes
 from sr_templates.content_tree import build_tree
 from sr_templates.headers import describe_series, new_object
 from sr_templates.sources import InstanceRef
+from sr_templates.template import check_outputs
 from sr_templates.uids import series_instance_uid, sop_instance_uid
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def build_report(
     `references` are the secondary captures of the same run, which the report points at.
 
     Raises:
-        ReportError: if the template does not know an output of the result.
+        ReportError: if the template does not know an output of the result, or its primary one is missing.
     """
+    check_outputs(template, context.result)
     sop_class_uid = SOP_CLASS_UIDS[sop_class]
     ds = new_object(context, sop_class_uid=sop_class_uid, sop_instance_uid=sop_instance_uid(context, sop_class_uid))
     describe_series(

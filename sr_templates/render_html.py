@@ -10,7 +10,7 @@ from sr_templates.read_report import concept
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_SUMMARY = "121111"
+_SUMMARY, _IMAGE_LIBRARY = "121111", "111028"
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2329;background:#fff}
 header{border-bottom:1px solid #cfd6db;margin-bottom:1rem}
@@ -53,7 +53,8 @@ def _item(item: Dataset) -> str:
     below = "".join(_item(child) for child in item.get("ContentSequence", ()))
     name = escape(_meaning(item))
     if item.ValueType == "CONTAINER":
-        return f"<li><details open><summary>{name}</summary><ul>{below}</ul></details></li>\n"
+        unfolded = "" if concept(item) == _IMAGE_LIBRARY else " open"
+        return f"<li><details{unfolded}><summary>{name}</summary><ul>{below}</ul></details></li>\n"
     nested = f"<ul>{below}</ul>" if below else ""
     return f'<li><span class="name">{name}:</span> <span class="value">{escape(_value(item))}</span>{nested}</li>\n'
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from sr_templates.errors import ReportError
 
@@ -100,25 +100,24 @@ class ReportContext:
 
         Raises:
             ReportError: if there are no or unordered time points, a time point or series is empty, the target study
-                is not one of the newest time point's, or the time of issue has no time zone.
+                is not one of the newest time point's, the result speaks of scans that are not there, or the time of
+                issue has no time zone.
         """
-        if not self.time_points or any(not each.series for each in self.time_points):
-            msg = "report context: expected at least one time point, each with a series"
-            raise ReportError(msg)
-        if any(not series.instances for each in self.time_points for series in each.series):
-            msg = "report context: expected instances in every series, found a series without"
-            raise ReportError(msg)
-        acquired = [each.acquired for each in self.time_points]
+        points = self.time_points
+        if not points or not all(point.series and all(each.instances for each in point.series) for point in points):
+            _refuse("at least one time point, each with series that have instances", f"{len(points)} time points")
+        acquired = [point.acquired for point in points]
         if acquired != sorted(acquired):
-            msg = "report context: expected time points oldest first, found another order"
-            raise ReportError(msg)
-        newest = {ref.study_instance_uid for series in self.time_points[-1].series for ref in series.instances}
+            _refuse("time points oldest first", "another order")
+        newest = {ref.study_instance_uid for series in points[-1].series for ref in series.instances}
         if self.patient_study.get("StudyInstanceUID") not in newest:
-            msg = "report context: expected the header of a study of the newest time point, found another study's"
-            raise ReportError(msg)
+            _refuse("the header of a study of the newest time point", "another study's")
+        scans = [each.n_scans for each in self.result.trajectory]
+        scans += [each.time_point + 1 for each in self.result.flags if each.time_point is not None]
+        if any(not 1 <= each <= len(points) for each in scans):
+            _refuse(f"a result about {len(points)} scans", f"one that speaks of scans {scans}")
         if self.record.issued_at.utcoffset() is None:
-            msg = "report context: expected a time of issue with a time zone, found one without"
-            raise ReportError(msg)
+            _refuse("a time of issue with a time zone", "one without")
 
     @property
     def study_instance_uid(self) -> str:
@@ -129,3 +128,9 @@ class ReportContext:
     def instances(self) -> tuple[InstanceRef, ...]:
         """Return every input instance, newest time point first."""
         return tuple(ref for point in reversed(self.time_points) for series in point.series for ref in series.instances)
+
+
+def _refuse(expected: str, found: str) -> NoReturn:
+    """Raise with what a context should have held."""
+    msg = f"report context: expected {expected}, found {found}"
+    raise ReportError(msg)

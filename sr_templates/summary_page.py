@@ -20,6 +20,7 @@ from sr_templates.drawing import FONT, blank, rendered
 from sr_templates.headers import describe_series, new_object
 from sr_templates.orthogonal_views import orthogonal_views
 from sr_templates.saliency_capture import add_true_colour_pixels, source_images
+from sr_templates.template import check_outputs
 from sr_templates.uids import series_instance_uid, sop_instance_uid
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ _BAND_COLOURS = ("#1b5e20", "#8d6e00", "#8e2430")
 
 
 def render_summary(context: ReportContext, template: ReportTemplate, saliency: SaliencyMap | None) -> NDArray[np.uint8]:
-    """Return the page as RGB pixels, shape (1024, 1024, 3); `saliency` is of the newest scan, None if there is none."""
+    """Return the page as RGB pixels, shape (1024, 1024, 3); `saliency` is of the newest scan, None if there is none.
+
+    Raises:
+        ReportError: if the template does not know an output of the result, or its primary one is missing.
+    """
+    check_outputs(template, context.result)
     figure = blank(_SIZE_PX, _SIZE_PX, colour=_BACKGROUND)
     _draw_warnings(figure, context)
     _draw_answer(figure, context, template)

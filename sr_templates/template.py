@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
 from highdicom.sr import CodedConcept
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sr_templates.errors import ReportError
+
+if TYPE_CHECKING:
+    from inference.results import Result
 
 
 class _Strict(BaseModel):
@@ -108,6 +111,20 @@ class ReportTemplate(_Strict):
             msg = f"report template {self.name!r}: expected an output of {sorted(self.outputs)}, found {name!r}"
             raise ReportError(msg)
         return self.outputs[name]
+
+
+def check_outputs(template: ReportTemplate, result: Result) -> None:
+    """Refuse an answer that the template has no words for, or that leaves out the question it is about.
+
+    Raises:
+        ReportError: naming the output.
+    """
+    names = [each.name for each in result.outputs]
+    for name in names:
+        template.output(name)
+    if names and template.primary not in names:
+        msg = f"report template {template.name!r}: expected the primary output {template.primary!r}, found {names}"
+        raise ReportError(msg)
 
 
 def parse_template(text: str, *, origin: str) -> ReportTemplate:

@@ -11,6 +11,8 @@ from io import BytesIO
 import pydicom
 import pytest
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from inference.results import AbstentionKind
 from sr_templates.errors import ReportError
@@ -155,6 +157,20 @@ def test_names_beyond_ascii_survive_the_change_of_character_set() -> None:
     assert str(ds.PatientName) == "Müller^Jürgen"
 
 
+def test_sequences_are_written_in_our_character_set_and_unreadable_numbers_left_out() -> None:
+    """A Latin-1 procedure name nested in a sequence is UTF-8 in ours; a weight of `70,5` stops nothing."""
+    header = mr_header(DAYS[-1], "T1c", 0)
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99X", "Schädel"
+    header.ProcedureCodeSequence = [code]
+    data = to_bytes(header)
+    source = pydicom.dcmread(BytesIO(data))
+    source[0x00101030] = RawDataElement(Tag(0x00101030), "DS", 4, b"70,5", 0, False, True)
+    ds = pydicom.dcmread(BytesIO(to_bytes(build(patient_study=source))))
+    assert ds.ProcedureCodeSequence[0].CodeMeaning == "Schädel"
+    assert "PatientWeight" not in ds
+
+
 def test_absent_patient_attributes_are_written_empty() -> None:
     """Type 2 attributes exist even where the scanner left them out."""
     header = mr_header(DAYS[-1], "T1c", 0)
@@ -192,7 +208,7 @@ def test_every_input_is_evidence_once_the_newest_study_as_current() -> None:
 
 def test_a_single_time_point_needs_no_other_evidence() -> None:
     """The sequence of older studies is absent then, for it must not be empty."""
-    result = replace(answer(), trajectory=())
+    result = replace(answer(), trajectory=(), flags=())
     ds = build(result=result, time_points=(time_point(DAYS[-1]),))
     assert "PertinentOtherEvidenceSequence" not in ds
 
@@ -293,12 +309,25 @@ def test_an_unknown_output_is_refused() -> None:
         build(result=other)
 
 
+def test_an_answer_without_the_primary_output_is_refused() -> None:
+    """The question of the task is answered, or the run abstains."""
+    words = TEMPLATE.main
+    template = TEMPLATE.model_copy(update={"outputs": {**TEMPLATE.outputs, "mgmt": words}})
+    result = answer()
+    second = replace(result.outputs[0], name="mgmt")
+    with pytest.raises(ReportError, match="expected the primary output 'recurrence_365d'"):
+        build_report(report_context(replace(result, outputs=(second,))), template)
+    both = build_report(report_context(replace(result, outputs=(second, result.outputs[0]))), template)
+    assert read_report(both).tracking_uid == read_report(build()).tracking_uid
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"time_points": ()}, "at least one time point"),
         ({"time_points": (time_point(DAYS[-1]), time_point(DAYS[0]))}, "oldest first"),
         ({"patient_study": mr_header(DAYS[0], "T1c", 0)}, "newest time point"),
+        ({"time_points": (time_point(DAYS[-1]),)}, "a result about 1 scans"),
         (
             {
                 "record": replace(
