@@ -111,8 +111,6 @@ def content_digest(ds: Dataset, attributes: dict[str, Value]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-# Decoder options: no corrections, `_stored_frames` makes its own.
-_AS_STORED = {"apply_jls_sign_correction": False, "apply_j2k_sign_correction": False, "correct_unused_bits": False}
 _ENCODING = ("PhotometricInterpretation", "SamplesPerPixel")  # follow the transfer syntax, as pixels show anyway
 
 
@@ -178,7 +176,14 @@ def _stored_frames(ds: Dataset) -> Iterator[np.ndarray[Any, np.dtype[np.int32]]]
     _check_claims(ds)
     bits, signed = int(ds.get("BitsStored") or ds.BitsAllocated), ds.get("PixelRepresentation") == 1
     try:
-        for frame in iter_pixels(ds, raw=True, **_AS_STORED):
+        frames = iter_pixels(
+            ds,
+            raw=True,
+            apply_jls_sign_correction=False,
+            apply_j2k_sign_correction=False,
+            correct_unused_bits=False,
+        )
+        for frame in frames:
             values = frame.astype("<i8") & ((1 << bits) - 1)
             if signed:
                 values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
