@@ -1,0 +1,47 @@
+# One virtual environment in .venv, made once and again whenever the pins change.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= demo-out
+
+.PHONY: demo test lint format bench peers wheel clean
+
+demo: $(STAMP)
+	rm -rf $(OUT)
+	$(BIN)/dicom-node demo --out $(OUT)
+
+test: $(STAMP) peers
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python -m inference benchmark
+
+# Orthanc, DCMTK and dicom3tools for the tests; without root or apt the tests that need them say so and are skipped.
+peers:
+	@deploy/install_test_peers
+
+# The wheel, installed elsewhere: a flat layout can hide a file that is missing from it.
+wheel: $(STAMP)
+	deploy/check_wheel $(BIN)/python
+
+# torch first and by its exact version, so that an index with a CPU build of it can serve that one.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist *.egg-info
