@@ -189,8 +189,6 @@ def _run(
     stale = _stale(task, inputs.dates[-1], now.date())
     if stale is not None:
         return Waiting(reasons=(stale,))
-    if circumstances.hold_when_due is not None:
-        return Held(reasons=(circumstances.hold_when_due,))
     reported = [run for run in runs if run.state is RunState.REPORTED]
     last = max(reported, key=lambda run: run.version) if reported else None
     return Due(

@@ -16,8 +16,7 @@ class Circumstances:
     """What else a decision needs: who the patient is, which model would run, and what is still arriving.
 
     `last_received` maps Study Instance UIDs to the tz-aware time of their newest arrival; a study that is not in it
-    has been quiet for long. `hold` is an admin's. `hold_when_due` is asked last: it holds what would otherwise run
-    (a model trained on phantoms, see `eligibility.why_not_for_humans`).
+    has been quiet for long. `hold` is an admin's.
     """
 
     patient: PatientFacts
@@ -26,7 +25,6 @@ class Circumstances:
     last_received: Mapping[str, datetime] = field(default_factory=dict)
     quiet_period_s: float = 0.0
     hold: Reason | None = None
-    hold_when_due: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

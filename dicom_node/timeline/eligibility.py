@@ -27,19 +27,6 @@ def why_ineligible(
     return tuple(reason for reason in reasons if reason is not None)
 
 
-def why_not_for_humans(patient: PatientFacts, *, synthetic: bool, allow_unvalidated: bool) -> Reason | None:
-    """Say that a model trained on phantoms is not for this patient; None if it may answer.
-
-    Args:
-        patient: `phantom` tells whether every instance is marked as one.
-        synthetic: the bundle's metadata says synthetic training data.
-        allow_unvalidated: the destination asks for such answers all the same.
-    """
-    if not synthetic or patient.phantom or allow_unvalidated:
-        return None
-    return Reason(code="model-trained-on-phantoms", text="model trained on phantoms")
-
-
 def age_years(time_line: TimeLine, cohort: CohortFacts, patient: PatientFacts, today: date) -> float | None:
     """Return the age at the newest scan (today where there is none), None if nothing tells it.
 

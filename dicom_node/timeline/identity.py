@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from dicom_node.timeline.model import PatientFacts
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from dicom_node.timeline.model import PatientFacts
 
 UNSAFE_IN_QUERY = frozenset("*?\\")  # wild cards and the value separator, PS3.4 C.2.2.2 and PS3.5 6.2
 
@@ -64,31 +63,6 @@ def compare_patients(records: Iterable[PatientFacts], *, accepted_names: Iterabl
     if soft:
         return Identity(state=IdentityState.ASK, fields=tuple(soft))
     return CLEAR
-
-
-def merge_patients(records: Iterable[PatientFacts]) -> PatientFacts:
-    """Say in one value what most instances of a patient say; a phantom is one that all of them mark as such.
-
-    Raises:
-        ValueError: if there are no records, or of more than one (issuer, PatientID).
-    """
-    records = tuple(records)
-    if len({record.key for record in records}) != 1:
-        msg = "merge_patients: expected records of exactly one (issuer, PatientID)"
-        raise ValueError(msg)
-
-    def most_common(values: Iterable[str]) -> str:
-        counts = Counter(value for value in values if value)
-        return min(counts, key=lambda value: (-counts[value], value)) if counts else ""
-
-    return PatientFacts(
-        issuer=records[0].issuer,
-        patient_id=records[0].patient_id,
-        name=most_common(record.name for record in records),
-        birth_date=most_common(record.birth_date for record in records),
-        sex=most_common(record.sex for record in records),
-        phantom=all(record.phantom for record in records),
-    )
 
 
 def name_key(name: str) -> str:

@@ -11,7 +11,6 @@ from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.choose import choose_time_points
 from dicom_node.timeline.decide import decide
 from dicom_node.timeline.decision import Circumstances, Due, Ended, Held, Ineligible, UpToDate, Waiting
-from dicom_node.timeline.eligibility import why_not_for_humans
 from dicom_node.timeline.explain import explain_decision, explain_time_line
 from dicom_node.timeline.identity import Identity, IdentityState
 from dicom_node.timeline.model import Event, Inputs, Reason, Role, RunFacts, RunState, Surgery
@@ -268,19 +267,6 @@ def test_a_back_fill_whose_year_is_over_is_not_reported() -> None:
     assert isinstance(decision, Waiting)
     assert decision.reasons[0].text == "newest scan of 2025-10-01 is 366 days old (at most 365)"
     assert isinstance(_decide(follow_ups(*THREE), now=late - timedelta(days=1)), Due)
-
-
-@pytest.mark.parametrize(
-    ("synthetic", "phantom", "allowed", "state"),
-    [(True, False, False, Held), (True, True, False, Due), (True, False, True, Due), (False, False, False, Due)],
-)
-def test_a_model_trained_on_phantoms_is_held_for_humans(synthetic, phantom, allowed, state) -> None:
-    """It answers for phantoms, and where the destination asks for unvalidated answers."""
-    patient = replace(PATIENT, phantom=phantom)
-    reason = why_not_for_humans(patient, synthetic=synthetic, allow_unvalidated=allowed)
-    decision = _decide(follow_ups(*THREE), patient=patient, hold_when_due=reason)
-    assert isinstance(decision, state)
-    assert isinstance(_decide(follow_ups(APRIL), hold_when_due=reason), Waiting)
 
 
 @pytest.mark.parametrize("state", [RunState.QUEUED, RunState.RUNNING, RunState.REPORTED, RunState.WITHDRAWN])

@@ -247,6 +247,16 @@ def test_a_file_cut_anywhere_gives_facts_or_a_reason(tmp_path: Path) -> None:
             read_facts(path, default_issuer="X")
 
 
+def test_a_sequence_nested_beyond_reason_is_refused(tmp_path: Path) -> None:
+    """A recursion that pydicom cannot finish is the file's fault."""
+    whole = _write(an_mr_image(), tmp_path / "whole.dcm").read_bytes()
+    level = b"\x40\x00\x30\xa7SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    path = tmp_path / "nested.dcm"
+    path.write_bytes(whole[: whole.index(b"\xe0\x7f\x10\x00")] + level * 5000)
+    with pytest.raises(UnreadableInstance, match="malformed: RecursionError"):
+        read_facts(path, default_issuer="X")
+
+
 def an_enhanced_image() -> Dataset:
     """Return an enhanced MR object of three FLAIR frames, geometry and timing in functional groups."""
     ds = an_mr_image(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dicom_node.timeline.identity import compare_patients, is_safe_in_query, merge_patients, name_key, same_patient
+from dicom_node.timeline.identity import compare_patients, is_safe_in_query, name_key, same_patient
 from tests.factories.facts import PATIENT
 
 
@@ -74,14 +74,3 @@ def test_ids_are_compared_exactly_but_for_spaces(found, same) -> None:
     """Never case, never zeros."""
     assert same_patient("4711", found) is same
     assert not same_patient("4711a", "4711A")
-
-
-def test_what_most_instances_say_is_said_of_the_patient() -> None:
-    """Order does not matter, empty values say nothing, and one unmarked instance makes no phantom."""
-    marked, named = replace(PATIENT, phantom=True), replace(PATIENT, name="OTHER^NAME", sex="")
-    merged = merge_patients([named, marked, marked])
-    assert merged == merge_patients([marked, named, marked])
-    assert (merged.name, merged.sex, merged.phantom) == (PATIENT.name, "F", False)
-    assert merge_patients([marked, marked]).phantom
-    with pytest.raises(ValueError, match="exactly one"):
-        merge_patients([])
