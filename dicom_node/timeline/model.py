@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import date, datetime, time
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inference.geometry import Plane
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Value: TypeAlias = str | float | tuple[str, ...] | tuple[float, ...]
 
@@ -101,7 +104,7 @@ class InstanceFacts:
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, dates and times as ISO 8601."""
-        return canonical_json(asdict(self))
+        return canonical_json(_shallow(self))
 
     @classmethod
     def from_json(cls, text: str) -> InstanceFacts:
@@ -110,13 +113,13 @@ class InstanceFacts:
         Raises:
             KeyError: if a field is missing.
         """
-        fields: dict[str, Any] = json.loads(text)
-        fields["patient"] = PatientFacts(**fields["patient"])
-        fields["attributes"] = {key: _value(value) for key, value in fields["attributes"].items()}
-        fields["acquired_on"] = _date(fields["acquired_on"])
-        fields["acquired_time"] = _time(fields["acquired_time"])
-        fields["planes"] = tuple(_plane(each) for each in fields["planes"])
-        return cls(**fields)
+        content: dict[str, Any] = json.loads(text)
+        content["patient"] = PatientFacts(**content["patient"])
+        content["attributes"] = {key: _value(value) for key, value in content["attributes"].items()}
+        content["acquired_on"] = _date(content["acquired_on"])
+        content["acquired_time"] = _time(content["acquired_time"])
+        content["planes"] = tuple(_plane(each) for each in content["planes"])
+        return cls(**content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +298,7 @@ class Inputs:
 
     def to_json(self) -> str:
         """Return canonical JSON: sorted keys, dates and times as ISO 8601."""
-        return canonical_json(asdict(self))
+        return canonical_json(_shallow(self))
 
     @classmethod
     def from_json(cls, text: str) -> Inputs:
@@ -329,15 +332,22 @@ class RunFacts:
     error: str = ""
 
 
-def canonical_json(fields: Mapping[str, Any]) -> str:
+def canonical_json(content: Mapping[str, Any]) -> str:
     """Return JSON with sorted keys and no spaces, dates and times as ISO 8601, so that equal values are equal text."""
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), default=_iso, allow_nan=False)
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), default=_plain, allow_nan=False)
 
 
-def _iso(value: object) -> str:
+def _plain(value: object) -> object:
     if isinstance(value, date | time):
         return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return _shallow(value)
     raise TypeError(type(value).__name__)
+
+
+def _shallow(value: DataclassInstance) -> dict[str, Any]:
+    """Return the fields of a dataclass, not copied deeply as by `asdict`: a patient may have ten thousand of them."""
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 def _value(value: object) -> Value:
@@ -356,22 +366,22 @@ def _time(text: str | None) -> time | None:
     return None if text is None else time.fromisoformat(text)
 
 
-def _plane(fields: dict[str, Any]) -> Plane:
-    triples = {key: tuple(fields[key]) for key in ("position_mm", "orientation", "spacing_mm")}
-    return Plane(**{**fields, **triples})
+def _plane(content: dict[str, Any]) -> Plane:
+    triples = {key: tuple(content[key]) for key in ("position_mm", "orientation", "spacing_mm")}
+    return Plane(**{**content, **triples})
 
 
-def _input_time_point(fields: dict[str, Any]) -> InputTimePoint:
+def _input_time_point(content: dict[str, Any]) -> InputTimePoint:
     return InputTimePoint(
-        acquired_on=date.fromisoformat(fields["acquired_on"]),
-        acquired_time=_time(fields["acquired_time"]),
-        kind=TimePointKind(fields["kind"]),
-        studies=tuple(fields["studies"]),
-        series=tuple(_input_series(each) for each in fields["series"]),
-        days_since_surgery=fields["days_since_surgery"],
+        acquired_on=date.fromisoformat(content["acquired_on"]),
+        acquired_time=_time(content["acquired_time"]),
+        kind=TimePointKind(content["kind"]),
+        studies=tuple(content["studies"]),
+        series=tuple(_input_series(each) for each in content["series"]),
+        days_since_surgery=content["days_since_surgery"],
     )
 
 
-def _input_series(fields: dict[str, Any]) -> InputSeries:
-    instances = tuple(InputInstance(**each) for each in fields["instances"])
-    return InputSeries(**{**fields, "role": Role(fields["role"]), "instances": instances})
+def _input_series(content: dict[str, Any]) -> InputSeries:
+    instances = tuple(InputInstance(**each) for each in content["instances"])
+    return InputSeries(**{**content, "role": Role(content["role"]), "instances": instances})

@@ -39,7 +39,10 @@ def describe_series(instances: Sequence[InstanceFacts], selection: Selection, ta
     by_uid = sorted(instances, key=lambda each: each.sop_instance_uid)
     verdict = classify_series(by_uid, selection)
     day, clock, source = acquired(by_uid)
-    ordered, volume, defect = _geometry(by_uid)
+    if verdict.role in task.roles.wanted:
+        ordered, volume, defect = _geometry(by_uid)
+    else:  # nobody asks where its slices lie, and most series are of this sort
+        ordered, volume, defect = tuple(by_uid), None, None
     series = Series(
         series_instance_uid=by_uid[0].series_instance_uid,
         study_instance_uid=by_uid[0].study_instance_uid,
