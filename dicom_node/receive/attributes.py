@@ -64,12 +64,12 @@ TEXTS = (
     "ComplexImageComponent",
     "ContrastBolusAgent",
     "ContrastBolusRoute",
-    "BodyPartExamined",
     "PhotometricInterpretation",
     "DerivationDescription",
-    "BurnedInAnnotation",
 )
-CONTEXT = (  # useful to rules and gates, but not part of what makes two copies the same content
+CONTEXT = (  # useful to rules and gates, but archives fill or coerce them, so two copies may differ here
+    "BodyPartExamined",
+    "BurnedInAnnotation",
     "Manufacturer",
     "ManufacturerModelName",
     "SoftwareVersions",
@@ -135,7 +135,7 @@ def read_acquired(ds: Dataset) -> tuple[date | None, time | None, str]:
 
 
 def _group_values(group: Dataset) -> Iterator[tuple[str, Value]]:
-    """Yield (classic keyword, value) of one functional group item, looking one sequence deep and at diffusion."""
+    """Yield (classic keyword, value) of one functional group item, looking one sequence deep."""
     for element in group:
         if element.VR != "SQ" or not isinstance(element.value, DicomSequence):
             continue
@@ -155,8 +155,6 @@ def _name_enhanced_sequence(ds: Dataset, attributes: dict[str, Value]) -> None:
     attributes["ScanningSequence"] = tuple(names)
     if "SequenceName" not in attributes and "PulseSequenceName" in attributes:
         attributes["SequenceName"] = attributes["PulseSequenceName"]
-    if "MRAcquisitionType" not in attributes and (kind := _read(ds, "VolumetricProperties")) is not None:
-        attributes["VolumetricProperties"] = kind
 
 
 def _contrast_agent(ds: Dataset) -> str:

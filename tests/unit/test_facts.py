@@ -117,6 +117,7 @@ def _jpeg_ls(ds: Dataset) -> None:
 
 def _coerced(ds: Dataset) -> None:
     ds.PatientName, ds.StudyDescription, ds.AccessionNumber = "SENTINEL^COERCED", "Brain", "A1"
+    ds.BodyPartExamined = "BRAIN"
     ds.file_meta.ImplementationVersionName = "SOME_PACS"
 
 
