@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -165,6 +166,7 @@ def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
     """Start the engine on the run queue, with a predictor made for each bundle when it is first needed."""
     from dicom_node.work.steps import RunSteps  # noqa: PLC0415 - brings torch, which only a worker needs
 
+    os.nice(found.settings.inference.nice)
     me = executor_id("worker", slot)
     steps = RunSteps(
         settings=found.settings,

@@ -95,6 +95,4 @@ def _store(association: Association, parcel: Parcel) -> Outcome:
 def _why_not(association: Association) -> str:
     if association.is_rejected:
         return "the archive rejected the association (AE titles or address not known there?)"
-    if association.is_aborted:
-        return "the archive aborted, or did not answer, the association request"
-    return "no connection to the archive"
+    return "no connection to the archive, or it did not answer the association request"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import requests
 from pynetdicom import AE
@@ -18,6 +19,8 @@ from dicom_node.work.tasks import load_tasks
 
 if TYPE_CHECKING:
     from dicom_node.settings import Pacs, Settings
+
+REJECTED: Final = "rejected the association"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_bundles(settings),
         _decoders(),
         _device(settings),
-        _echo("our own listener", settings, "127.0.0.1", settings.node.port, settings.node.ae_title),
+        _listener(settings),
         *[_archive(each, settings) for each in settings.pacs],
     ]
 
@@ -98,6 +101,12 @@ def _device(settings: Settings) -> Finding:
     return Finding(what="device", found=f"CPU, no CUDA; configured: {wanted}", good=not wanted.startswith("cuda"))
 
 
+def _listener(settings: Settings) -> Finding:
+    """A rejection is an answer too: it comes from our own allow-list, on which we are not."""
+    finding = _echo("our own listener", settings, "127.0.0.1", settings.node.port, settings.node.ae_title)
+    return dataclasses.replace(finding, good=finding.good or REJECTED in finding.found)
+
+
 def _archive(pacs: Pacs, settings: Settings) -> Finding:
     if pacs.dimse is not None:
         return _echo(f"archive {pacs.name}", settings, pacs.dimse.host, pacs.dimse.port, pacs.dimse.ae_title)
@@ -117,7 +126,7 @@ def _echo(what: str, settings: Settings, host: str, port: int, called: str) -> F
     ae.add_requested_context(Verification)
     association = ae.associate(host, port, ae_title=called)
     if not association.is_established:
-        why = "rejected the association" if association.is_rejected else "no connection"
+        why = REJECTED if association.is_rejected else "no connection"
         return Finding(what=what, found=f"{called} at {host}:{port}: {why}", good=False)
     status = association.send_c_echo()
     association.release()

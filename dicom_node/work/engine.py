@@ -152,10 +152,6 @@ class Engine:
         kind = JobKind.DELIVER if "/" in key else JobKind.RUN
         DBOS.rewind_workflow(key, queue_name=kind.value)
 
-    def cancel(self, key: str) -> None:
-        """Take back a job that something newer replaced."""
-        DBOS.cancel_workflow(key)
-
 
 def _register(steps: Steps) -> dict[JobKind, Callable[[str], None]]:
     """Give the steps to DBOS under stable names; called once per process, before launch."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node import events
 from dicom_node.deliver.postman import job_key
@@ -21,7 +21,7 @@ from dicom_node.work.engine import ROUTINE, STAT, JobKind, JobStatus
 from dicom_node.work.judge import judge_case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from sqlalchemy import Connection
 
@@ -29,13 +29,33 @@ if TYPE_CHECKING:
     from dicom_node.ledger.patients import Patient
     from dicom_node.ledger.runs import Run
     from dicom_node.observe.logs import Log
-    from dicom_node.work.engine import Engine
     from dicom_node.work.judge import Judged, Rules
     from dicom_node.work.tasks import ServedTask
 
 PATIENTS_PER_TICK: Final = 100
 SILENT_AFTER: Final = timedelta(seconds=90)
 MOST_RESCUES: Final = 3
+LOST: Final = frozenset({JobStatus.UNKNOWN, JobStatus.DONE, JobStatus.CANCELLED})
+
+
+class Jobs(Protocol):
+    """What does the work: the engine, seen from here."""
+
+    def submit(self, kind: JobKind, key: str, *, priority: int = ROUTINE) -> None:
+        """Ask for a job to be done, once per key."""
+        ...
+
+    def status(self, keys: Iterable[str]) -> dict[str, JobStatus]:
+        """Return how far each job is."""
+        ...
+
+    def rescue(self, executor_id: str) -> list[str]:
+        """Hand the unfinished jobs of a dead executor to the living; return their keys."""
+        ...
+
+    def retry(self, key: str) -> None:
+        """Do an ended job again, under the same key."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +64,7 @@ class Reconciler:
 
     rules: Rules
     database: Database
-    engine: Engine
+    engine: Jobs
     tasks: Mapping[str, ServedTask]
     executor_id: str
     clock: Callable[[], datetime]
@@ -158,8 +178,8 @@ class Reconciler:
                 self._move(run, RunState.FAILED, "took its worker down three times")
             elif status is JobStatus.FAILED and run.state is RunState.RUNNING:
                 self._move(run, RunState.FAILED, run.error or "failed; see the log")
-            elif status is JobStatus.UNKNOWN and run.state is RunState.RUNNING:
-                self._move(run, RunState.QUEUED, None)  # the engine lost it: derive it again
+            elif status in LOST and run.state is RunState.RUNNING:
+                self._move(run, RunState.QUEUED, None)  # no report, and nobody at work: derive it again
 
     def _move(self, run: Run, state: RunState, error: str | None) -> None:
         with self.database.write() as ledger:

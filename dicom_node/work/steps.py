@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node import events
 from dicom_node.errors import NodeError
@@ -20,11 +21,15 @@ from dicom_node.receive.files import write_durably
 from dicom_node.timeline.model import RunState
 from dicom_node.work.encode import EncodedObject, encode_objects
 from dicom_node.work.report_context import Sources, build_context
-from inference.predictor import Scan
+from inference.geometry import GeometryError
+from inference.predictor import PredictorError, Scan
+from inference.preprocess import PreprocessError
 from inference.results import SaliencyMap
+from inference.volume import VolumeError
+from sr_templates.errors import ReportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from dicom_node.ledger.database import Database
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
     from dicom_node.work.folders import Folders
     from dicom_node.work.tasks import ServedTask
     from inference.predictor import Prediction
+
+EXPECTED_ERRORS: Final = (NodeError, GeometryError, VolumeError, PreprocessError, PredictorError, ReportError)
 
 
 class Predicts(Protocol):
@@ -65,6 +72,31 @@ class RunSteps:
         Raises:
             NodeError: if the run or its inputs are lost, or its model is no longer the one it was proposed for.
         """
+        with self._noting_errors(run_key):
+            self._infer(run_key)
+
+    def encode(self, run_key: str) -> None:
+        """Make the objects of a frozen run and open its deliveries.
+
+        Raises:
+            NodeError: if the run is not frozen or an input is lost.
+        """
+        with self._noting_errors(run_key):
+            self._encode(run_key)
+
+    @contextmanager
+    def _noting_errors(self, run_key: str) -> Iterator[None]:
+        """Keep in the ledger why a step broke, for the engine only knows that it did."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error) if isinstance(error, EXPECTED_ERRORS) else f"unexpected {type(error).__name__}"
+            with self.database.write() as ledger:
+                runs.note_error(ledger, run_key, reason)
+            self.log.failure(events.STEP_FAILED, error, run=run_key[:12])
+            raise
+
+    def _infer(self, run_key: str) -> None:
         run = self._run(run_key)
         if run.state is RunState.SUPERSEDED or (run.result is not None and self._saliency_files(run_key)):
             return
@@ -80,12 +112,7 @@ class RunSteps:
             runs.freeze(ledger, run_key, prediction.result.to_json(), self.clock())
         self.log.info(events.STEP_FINISHED, step="infer", run=run_key[:12], task=run.task)
 
-    def encode(self, run_key: str) -> None:
-        """Make the objects of a frozen run and open its deliveries.
-
-        Raises:
-            NodeError: if the run is not frozen or an input is lost.
-        """
+    def _encode(self, run_key: str) -> None:
         run = self._run(run_key)
         with self.database.read() as ledger:
             known = runs.objects_of(ledger, run_key)

@@ -1,0 +1,56 @@
+"""SIGKILL in each pipeline step: one report, one set of UIDs, nothing lost (invariant 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from sr_templates.read_report import read_report
+from tests.factories.peers import destination, flair_uids, storescu, wait_for_report, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.factories.peers import Node, Orthanc, PhantomStudies
+
+pytestmark = pytest.mark.peer
+
+STEPS = ("infer", "encode", "deliver")
+
+
+def logged(node: Node, event: str, step: str) -> int:
+    """Count the log lines that say so of a step."""
+    return sum(1 for line in node.log_lines() if line.get("event") == event and line.get("step") == step)
+
+
+@pytest.mark.usefixtures("dcmtk")
+def test_a_kill_in_each_step_leaves_one_report(
+    orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies
+) -> None:
+    """The node is killed while it receives, infers, encodes and delivers, and restarted each time."""
+    node = make_node(pacs=[destination(orthanc)])
+    node.import_cohort(phantom.cohort_row)
+    node.start()
+    storescu(phantom.folders[:2], node)
+    node.kill()  # while it is still reading what it answered for
+    node.start()
+    storescu(phantom.folders[2:4], node)
+    for step in STEPS:
+        wait_until(f"step {step} to start", lambda step=step: logged(node, "step.started", step), timeout_s=180)
+        node.kill()
+        node.start()
+    wait_for_report(node)
+    (sr,) = orthanc.instances(Comprehensive3DSRStorage)
+    assert len(orthanc.instances(MultiFrameTrueColorSecondaryCaptureImageStorage)) == 1
+    assert len(orthanc.instances(SecondaryCaptureImageStorage)) == 1
+    for folder in phantom.folders[:4]:
+        assert flair_uids(folder) <= read_report(sr).input_sop_instance_uids
+    status = node.status()
+    assert status["runs"] == {"reported": 1}
+    assert status["deliveries"] == {"sent": 1}
