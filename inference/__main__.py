@@ -1,0 +1,20 @@
+"""The research side on the command line: `python -m inference --help`."""
+
+from __future__ import annotations
+
+import click
+
+from inference.cli_predict import benchmark, predict
+from inference.cli_training import cohort, evaluate, export, finetune_command, pretrain_command, reproduce
+
+
+@click.group()
+def main() -> None:
+    """Phantoms, training, evaluation and prediction of temporal brain-MRI models. Research use only."""
+
+
+for _command in (cohort, pretrain_command, finetune_command, export, evaluate, reproduce, predict, benchmark):
+    main.add_command(_command)
+
+if __name__ == "__main__":
+    main(prog_name="python -m inference")
