@@ -105,7 +105,7 @@ def read_attributes(ds: Dataset) -> dict[str, Value]:
         if keyword == "ImageType" or not values:
             continue
         attributes[keyword] = _distinct(values)
-    _name_enhanced_sequence(ds, attributes)
+    _name_enhanced_sequence(attributes)
     if (agent := _contrast_agent(ds)) and "ContrastBolusAgent" not in attributes:
         attributes["ContrastBolusAgent"] = agent
     return attributes
@@ -126,7 +126,7 @@ def read_acquired(ds: Dataset) -> tuple[date | None, time | None, str]:
     moments = [moment for each in functional_groups(ds) for moment in _frame_moments(each)]
     if moment := _date_time(ds, "AcquisitionDateTime"):
         return (*moment, "AcquisitionDateTime")
-    if "AcquisitionDate" not in ds and moments:
+    if moments and _day(ds, "AcquisitionDate") is None:
         return (*min(moments), "FrameAcquisitionDateTime")
     for keyword in ACQUIRED_FROM:
         if day := _day(ds, keyword):
@@ -145,7 +145,7 @@ def _group_values(group: Dataset) -> Iterator[tuple[str, Value]]:
                     yield ENHANCED.get(keyword, keyword), value
 
 
-def _name_enhanced_sequence(ds: Dataset, attributes: dict[str, Value]) -> None:
+def _name_enhanced_sequence(attributes: dict[str, Value]) -> None:
     """Say in Scanning Sequence what enhanced MR says in Echo Pulse Sequence, EPI and Inversion Recovery."""
     if "ScanningSequence" in attributes or "EchoPulseSequence" not in attributes:
         return
