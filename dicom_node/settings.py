@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import pydicom.uid
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from dicom_node.errors import ConfigError
+from dicom_node.documents import Document, load_document
 
 DEFAULT_SOP_CLASSES: Final = (
     "MRImageStorage",
@@ -46,13 +45,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
-class Section(BaseModel):
-    """A part of the configuration: immutable, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Node(Section):
+class Node(Document):
     """Who we are and where our data lie."""
 
     ae_title: AeTitle
@@ -61,7 +54,7 @@ class Node(Section):
     data_dir: Path
 
 
-class Database(Section):
+class Database(Document):
     """Where the ledger and the work engine keep their rows; no URL: SQLite files under the data folder."""
 
     url: str | None = None
@@ -75,7 +68,7 @@ class Database(Section):
         return url
 
 
-class Peer(Section):
+class Peer(Document):
     """A system that may send to us: its AE title, the addresses it may call from, the issuer of its PatientIDs."""
 
     ae_title: AeTitle
@@ -96,13 +89,13 @@ class Peer(Section):
         return any(caller in ipaddress.ip_network(host, strict=False) for host in self.hosts)
 
 
-class Tls(Section):
+class Tls(Document):
     """DICOM TLS: not in this version."""
 
     enabled: Literal[False] = False
 
 
-class Receive(Section):
+class Receive(Document):
     """What we accept, from whom, and when a study counts as complete."""
 
     peers: tuple[Peer, ...] = ()
@@ -136,13 +129,13 @@ class Receive(Section):
         return self
 
 
-class Audit(Section):
+class Audit(Document):
     """Audit messages over syslog (PS3.15 A.5): not in this version; every change by hand is kept in the ledger."""
 
     syslog: None = None
 
 
-class Dimse(Section):
+class Dimse(Document):
     """A PACS reached by C-STORE."""
 
     ae_title: AeTitle
@@ -151,7 +144,7 @@ class Dimse(Section):
     timeout_s: float = Field(default=30, gt=0)
 
 
-class Orthanc(Section):
+class Orthanc(Document):
     """An Orthanc reached by its REST API; user name and password come from the named environment variables."""
 
     url: str = Field(pattern=r"^https?://")
@@ -166,7 +159,7 @@ class Orthanc(Section):
         )
 
 
-class Retry(Section):
+class Retry(Document):
     """How often an undelivered report is tried again: doubling waits from first to longest, until it is dead."""
 
     first_s: float = Field(default=5, gt=0)
@@ -174,7 +167,7 @@ class Retry(Section):
     give_up_after_h: float = Field(default=72, gt=0)
 
 
-class Pacs(Section):
+class Pacs(Document):
     """One archive: how to reach it and what it is for."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
@@ -196,7 +189,7 @@ class Pacs(Section):
         return self
 
 
-class Inference(Section):
+class Inference(Document):
     """Where and how the model runs; `template` is a folder with t1.nii.gz and mask.nii.gz, none: MNI152."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
@@ -206,26 +199,26 @@ class Inference(Section):
     nice: int = Field(default=10, ge=0, le=19)
 
 
-class Web(Section):
+class Web(Document):
     """The status page: not in this version."""
 
     enabled: Literal[False] = False
 
 
-class Retention(Section):
+class Retention(Document):
     """How long what can be made again is kept; received images and reports are never deleted by themselves."""
 
     cache_days: float = Field(default=90, gt=0)
 
 
-class Logging(Section):
+class Logging(Document):
     """How much is logged, and as what: pretty on a terminal, JSON lines otherwise."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
 
 
-class Settings(Section):
+class Settings(Document):
     """The whole configuration of a node."""
 
     node: Node
@@ -265,43 +258,6 @@ class Settings(Section):
         return f"sqlite:///{self.node.data_dir / 'engine.sqlite'}"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, where plain YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own signature
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key given twice: {sorted(twice)}", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read one YAML file.
-
-    Raises:
-        ConfigError: if it cannot be read or is not YAML.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader
-    except OSError as error:
-        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError((f"{path}: not valid YAML: {' '.join(str(error).split())}",)) from error
-
-
-def validation_problems(path: Path, error: ValidationError) -> tuple[str, ...]:
-    """Turn pydantic's findings into one line per key: file, key, value found, rule."""
-    lines = []
-    for finding in error.errors(include_url=False):
-        key = ".".join(str(part) for part in finding["loc"]) or "(whole file)"
-        value = finding["input"]
-        shown = "" if isinstance(value, dict) or finding["type"] == "missing" else f" = {value!r}"
-        rule = "unknown key" if finding["type"] == "extra_forbidden" else finding["msg"]
-        lines.append(f"{path}: {key}{shown}: {rule}")
-    return tuple(lines)
-
-
 def load(path: Path) -> Settings:
     """Read and check a configuration file.
 
@@ -309,12 +265,7 @@ def load(path: Path) -> Settings:
         ConfigError: with one line per problem, all of them at once.
     """
     path = path.resolve()
-    content = read_yaml(path)
-    try:
-        settings = Settings.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(validation_problems(path, error)) from error
-    return _absolute(settings, path.parent)
+    return _absolute(load_document(path, Settings), path.parent)
 
 
 def _absolute(settings: Settings, folder: Path) -> Settings:

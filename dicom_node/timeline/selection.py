@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydicom.datadict import tag_for_keyword
 
-from dicom_node.timeline.documents import Document, load_document
+from dicom_node.documents import Document, load_document
 from dicom_node.timeline.model import Role
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dicom_node.timeline.documents import Document, load_document
+from dicom_node.documents import Document, load_document
 from dicom_node.timeline.model import Role, TimePointKind, canonical_json
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""Read the YAML documents of the time line (selection rules, tasks) and tell every problem at once."""
+"""Read YAML documents into checked, immutable values, and tell every problem at once: file, key, value, rule."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,7 +29,7 @@ def load_document(path: Path, kind: type[DocumentT]) -> DocumentT:
         ConfigError: with one line per problem: file, key, value, rule.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -54,3 +54,14 @@ def check_document(content: object, kind: type[DocumentT], *, source: str) -> Do
             rule = "unknown key" if finding["type"] == "extra_forbidden" else finding["msg"]
             lines.append(f"{source}: {key}{shown}: {rule}")
         raise ConfigError(tuple(lines)) from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, where plain YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own signature
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key given twice: {twice}", node.start_mark)
+        return super().construct_mapping(node, deep)
