@@ -1,0 +1,67 @@
+"""Discrimination, calibration and the model card, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inference.bundle import Calibration
+from inference.evaluation.calibration import calibrate, fit_platt
+from inference.evaluation.metrics import auroc, auroc_interval, brier, expected_calibration_error
+from inference.evaluation.scores import operating_point
+
+
+def test_auroc_counts_pairs_and_half_of_the_ties() -> None:
+    """Of four pairs two are right, one is tied, one is wrong."""
+    assert auroc(np.array([0.9, 0.4, 0.4, 0.6]), np.array([True, True, False, False])) == pytest.approx(2.5 / 4)
+
+
+def test_auroc_of_one_class_is_not_a_number() -> None:
+    """There is nothing to discriminate."""
+    assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([True, True])))
+
+
+def test_the_interval_holds_the_area_and_is_the_same_each_time() -> None:
+    """The bootstrap is seeded."""
+    rng = np.random.default_rng(0)
+    labels = rng.random(200) < 0.3
+    scores = rng.standard_normal(200) + labels
+    lower, upper = auroc_interval(scores, labels)
+    assert lower < auroc(scores, labels) < upper
+    assert (lower, upper) == auroc_interval(scores, labels)
+
+
+def test_brier_is_the_mean_squared_distance() -> None:
+    """Worked by hand."""
+    assert brier(np.array([0.8, 0.3]), np.array([True, False])) == pytest.approx((0.04 + 0.09) / 2)
+
+
+def test_a_constant_that_matches_the_rate_is_calibrated() -> None:
+    """Each bin of a constant forecast is off by how its labels fall; one bin of all would be off by nothing."""
+    labels = np.tile([True, False], 50)
+    assert expected_calibration_error(np.full(100, 0.5), labels) == pytest.approx(0.0)
+    assert expected_calibration_error(np.full(100, 0.9), labels) == pytest.approx(0.4)
+
+
+def test_platt_scaling_recovers_a_known_distortion() -> None:
+    """Logits that were doubled and shifted are brought back."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal(20_000)
+    labels = rng.random(20_000) < calibrate(logits, Calibration())
+    found = fit_platt(2 * logits + 1, labels)
+    assert found.slope == pytest.approx(0.5, abs=0.03)
+    assert found.intercept == pytest.approx(-0.5, abs=0.05)
+
+
+def test_platt_scaling_needs_both_classes() -> None:
+    """One class only is refused."""
+    with pytest.raises(ValueError, match="expected both classes"):
+        fit_platt(np.zeros(3), np.zeros(3, dtype=bool))
+
+
+def test_an_operating_point_counts_both_kinds_of_success() -> None:
+    """One of two events is above the threshold, two of two others below."""
+    logits = np.array([2.0, -2.0, -2.0, -3.0])
+    labels = np.array([True, True, False, False])
+    point = operating_point("even", 0.5, logits, labels, Calibration())
+    assert (point.sensitivity, point.specificity) == (0.5, 1.0)
