@@ -33,6 +33,7 @@ WORK_UNITS = 1
 _RIM_MM = 4.0
 _MARGIN_MM = 60.0
 _SAME_PLACE_MM = 4.0
+_FIRST_STEP_MM, _LAST_STEP_MM = 2.0, 0.02
 _CAP_PERCENTILE = 90.0
 _SHIFTS_MM = (-40.0, -20.0, 0.0, 20.0, 40.0)  # head to foot: how much neck is in the picture
 _PITCHES_RAD = (-0.3, 0.0, 0.3)  # nodding: the rotation that differs most between patients
@@ -59,7 +60,7 @@ def register(template: Template, scan: sitk.Image) -> Registration:
     """Register a scan to a template, whatever its contrast."""
     surrounded = _surround(scan)
     fixed = to_image(template.array, template.affine)
-    mask = to_image(template.mask.astype(np.uint8), template.affine)
+    mask = sitk.Shrink(to_image(template.mask.astype(np.uint8), template.affine), [2, 2, 2])
     rim = sitk.BinaryDilate(mask, [round(_RIM_MM / each) for each in mask.GetSpacing()], sitk.sitkBall)
     levels = [_level(fixed, rim, surrounded, spacing_mm) for spacing_mm in LEVELS_MM]
     candidates = _rank_starts(levels[0], _starts(levels[0].mask, scan))
@@ -133,7 +134,7 @@ def _optimise(level: _Level, start: sitk.Euler3DTransform, iterations: int) -> t
     """Return the metric (negative mutual information) and the transform at the end of a descent."""
     transform = sitk.Euler3DTransform(start)
     method = _method(level)
-    method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.02, iterations, 0.5, 1e-5)
+    method.SetOptimizerAsRegularStepGradientDescent(_FIRST_STEP_MM, _LAST_STEP_MM, iterations, 0.5, 1e-5)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, True)  # noqa: FBT003 - SimpleITK takes `inPlace` by position only
     method.Execute(level.fixed, level.moving)
