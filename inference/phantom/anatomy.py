@@ -121,7 +121,7 @@ def healthy_fractions(
     grey = sample(maps.grey, maps.spacing_mm, points_mm, outside=0.0)
     white = sample(maps.white, maps.spacing_mm, points_mm, outside=0.0)
     distance = sample(maps.distance_mm, maps.spacing_mm, points_mm, outside=60.0)
-    dura = 2.0
+    dura = 1.2
     bone_end = dura + anatomy.skull_mm
     fat_end = bone_end + anatomy.scalp_mm
     width = np.float32(max(1.0, maps.spacing_mm))

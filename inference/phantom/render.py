@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 
 WHITE_MATTER_LEVEL = 400.0  # stored value of white matter at unit gain
 _HEAD_CENTRE_MM = np.array([0.0, 17.0, 18.0])  # of the template, LPS
-_BRAIN = (Tissue.GREY, Tissue.WHITE, Tissue.CSF, Tissue.TUMOUR, Tissue.ENHANCING, Tissue.OEDEMA, Tissue.GLIOSIS)
+_BRAIN = (
+    Tissue.GREY,
+    Tissue.WHITE,
+    Tissue.CSF,
+    Tissue.TUMOUR,
+    Tissue.ENHANCING,
+    Tissue.OEDEMA,
+    Tissue.GLIOSIS,
+    Tissue.CAVITY,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -98,7 +107,7 @@ def ground_truth(patient: PhantomPatient, visit_index: int, *, grid: Grid) -> di
     fractions = _fractions(patient, visit, _unpose(visit, grid.points_mm()), maps, edge_mm=1.0)
     lesion = fractions[Tissue.TUMOUR] + fractions[Tissue.ENHANCING]
     masks = {
-        "brain": sum((fractions[tissue] for tissue in (*_BRAIN, Tissue.CAVITY)), start=np.float32(0)),
+        "brain": sum((fractions[tissue] for tissue in _BRAIN), start=np.float32(0)),
         "lesion": lesion,
         "enhancing": fractions[Tissue.ENHANCING],
         "cavity": fractions[Tissue.CAVITY],
@@ -130,8 +139,10 @@ def render_model_space(
     moved = turn @ (points - centre) + centre + shift
     voxel_mm = max(full / part for full, part in zip(TEMPLATE_SHAPE, shape, strict=True))
     fractions = _fractions(patient, visit, moved, tissue_maps(2 if voxel_mm > 1.4 else 1), edge_mm=max(1.5, voxel_mm))
-    brain = sum((fractions[tissue] for tissue in (*_BRAIN, Tissue.CAVITY)), start=np.float32(0)).reshape(shape)
-    signal = _mix({**fractions, **_no_head(fractions)}, sequence, visit.scanner.field_t)
+    brain = sum((fractions[tissue] for tissue in _BRAIN), start=np.float32(0)).reshape(shape)
+    signal = _mix(
+        {tissue: fractions[tissue] for tissue in fractions if tissue in _BRAIN}, sequence, visit.scanner.field_t
+    )
     signal *= bias_field(nuisance, points, strength=0.3)
     if not nuisance.volumetric:
         sigma = 0.3 * nuisance.thick_slice_mm * shape[0] / TEMPLATE_SHAPE[0]
@@ -141,12 +152,6 @@ def render_model_space(
     inside = brain > 0.5
     low, high = float(volume[inside].min()), float(volume[inside].max())
     return np.asarray(np.where(inside, (volume - low) / (high - low), 0), dtype=np.float32)
-
-
-def _no_head(fractions: dict[Tissue, NDArray[np.float32]]) -> dict[Tissue, NDArray[np.float32]]:
-    """Return zeros for what lies outside the brain."""
-    outside = [tissue for tissue in fractions if tissue not in _BRAIN and tissue is not Tissue.CAVITY]
-    return {tissue: np.zeros_like(fractions[tissue]) for tissue in outside}
 
 
 @lru_cache(maxsize=4)
