@@ -102,7 +102,7 @@ def to_template(anatomy: Anatomy, points_mm: NDArray[np.float32]) -> NDArray[np.
     origin = np.asarray(TEMPLATE_ORIGIN_MM, dtype=np.float32)[:, None]
     index = ((points_mm - origin) / _LATTICE_MM + 0.5)[::-1]
     shift = [ndimage.map_coordinates(each, index, order=1, mode="nearest") for each in anatomy.lattice_mm]
-    return points_mm + np.stack(shift)
+    return np.asarray(points_mm + np.stack(shift), dtype=np.float32)
 
 
 def sample(

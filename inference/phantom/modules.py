@@ -78,7 +78,7 @@ class Series:
         return datetime.combine(self.visit.acquired, time(8, 30)) + timedelta(minutes=minutes)
 
 
-def new_object(series: Series, sop_class_uid: str, instance_key: object) -> Dataset:
+def new_object(series: Series, sop_class_uid: UID, instance_key: object) -> Dataset:
     """Return an object with the modules that all share, ready for its image modules."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()

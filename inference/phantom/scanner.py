@@ -102,7 +102,7 @@ def rotation_matrix(angles_deg: tuple[float, float, float]) -> NDArray[np.float6
     about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
     about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
     about_z = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
+    return np.asarray(about_z @ about_y @ about_x, dtype=np.float64)
 
 
 def bias_field(nuisance: Nuisance, points_mm: NDArray[np.float32], *, strength: float = 1.0) -> NDArray[np.float32]:

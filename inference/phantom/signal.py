@@ -52,8 +52,8 @@ TISSUES: dict[Tissue, Relaxation] = {
     Tissue.FAT: Relaxation(density=0.70, t1_ms=(290, 370), t2_ms=(85, 80)),
     Tissue.SKIN: Relaxation(density=0.75, t1_ms=(950, 1200), t2_ms=(45, 40), gadolinium_mm=0.1),
     Tissue.VEIN: Relaxation(density=0.25, t1_ms=(1450, 1750), t2_ms=(40, 30), gadolinium_mm=2.5),  # flow void
-    Tissue.TUMOUR: Relaxation(density=0.86, t1_ms=(1350, 1700), t2_ms=(150, 145)),
-    Tissue.ENHANCING: Relaxation(density=0.86, t1_ms=(1250, 1600), t2_ms=(130, 125), gadolinium_mm=0.55),
+    Tissue.TUMOUR: Relaxation(density=0.87, t1_ms=(1350, 1650), t2_ms=(175, 170)),
+    Tissue.ENHANCING: Relaxation(density=0.86, t1_ms=(1250, 1600), t2_ms=(155, 150), gadolinium_mm=0.55),
     Tissue.OEDEMA: Relaxation(density=0.82, t1_ms=(1200, 1500), t2_ms=(125, 120)),
     Tissue.GLIOSIS: Relaxation(density=0.80, t1_ms=(1150, 1450), t2_ms=(120, 115)),
     Tissue.CAVITY: Relaxation(density=0.98, t1_ms=(3700, 3800), t2_ms=(1000, 900)),
