@@ -34,7 +34,7 @@ from dicom_node.errors import NodeError, UpstreamError
 from dicom_node.ledger.database import Database
 from dicom_node.observe import overview
 from inference.phantom import make_patient
-from inference.phantom.dicom import write_study
+from inference.phantom.study import StudyOptions, patient_truth, write_study
 from sr_templates.headers import to_bytes
 from sr_templates.render_html import to_html
 
@@ -48,6 +48,7 @@ SENDER_AE: Final = "DEMOSCANNER"
 ISSUER: Final = "PHANTOM"
 PATIENT_SEED: Final = 7
 VISITS: Final = 4
+ENHANCED_VISIT: Final = 2
 NEWEST_DAYS_AGO: Final = 3
 QUIET_PERIOD_S: Final = 3
 TIMEOUT_S: Final = 240.0
@@ -96,11 +97,10 @@ def run_demo(
         wait_for_echo(node, SENDER_AE)
         say(f"sending {len(files)} instances by C-STORE, in shuffled order")
         send(files, node, SENDER_AE)
-        case = _wait_for_report(out / "data" / "ledger.sqlite", say)
+        _wait_for_report(out / "data" / "ledger.sqlite", say)
         say(f"asking {archive.ae_title} for the report")
         newest = max((dcmread(path, stop_before_pixels=True) for path in files), key=lambda ds: ds.StudyDate)
         objects = fetch(archive, NODE_AE, newest.StudyInstanceUID, RESULT_CLASSES)
-    del case
     return _leave_files(out, patient, objects, archive)
 
 
@@ -133,9 +133,12 @@ def _context(path: Path) -> tuple[str, str]:
 
 
 def _write_studies(patient: PhantomPatient, folder: Path) -> list[Path]:
-    return [
-        path for visit in range(len(patient.visits)) for path in write_study(patient, visit, folder / f"visit-{visit}")
-    ]
+    """Write every visit as its scanner would: all four roles and a localizer, one visit as enhanced multi-frame."""
+    files: list[Path] = []
+    for visit in range(len(patient.visits)):
+        options = StudyOptions(localizer=True, enhanced=visit == ENHANCED_VISIT, truth=False)
+        files += write_study(patient, visit, folder / f"visit-{visit}", options)
+    return files
 
 
 def _configure(out: Path, archive: Archive, task: str) -> Path:
@@ -184,7 +187,7 @@ def _node(config: Path, log: Path) -> Iterator[None]:
             process.wait(timeout=90)
 
 
-def _wait_for_report(ledger_path: Path, say: Callable[[str], None]) -> dict[str, object]:
+def _wait_for_report(ledger_path: Path, say: Callable[[str], None]) -> None:
     """Watch the case in the node's ledger until it is reported, telling each change.
 
     Raises:
@@ -202,7 +205,7 @@ def _wait_for_report(ledger_path: Path, say: Callable[[str], None]) -> dict[str,
                 say(line)
                 told = line
             if case["state"] == "reported":
-                return dict(case)
+                return
             if case["state"] in {"failed", "ineligible", "ended"}:
                 msg = f"the demo's case ended as {line}"
                 raise NodeError(msg)
@@ -227,17 +230,5 @@ def _leave_files(out: Path, patient: PhantomPatient, objects: Sequence[Dataset],
     (out / "saliency.dcm").write_bytes(to_bytes(saliency))
     (out / "report.html").write_text(to_html(report), encoding="utf-8")
     image.imsave(out / "summary.png", np.ascontiguousarray(summary.pixel_array))
-    (out / "truth.json").write_text(json.dumps(_truth(patient), indent=2), encoding="utf-8")
+    (out / "truth.json").write_text(json.dumps(patient_truth(patient), indent=2), encoding="utf-8")
     return DemoResult(patient=patient, report=report, saliency=saliency, summary=summary, archive=archive)
-
-
-def _truth(patient: PhantomPatient) -> dict[str, object]:
-    """Return what the phantom's generator knows and no image tells."""
-    return {
-        "synthetic": True,
-        "patient_id": patient.patient_id,
-        "surgery": patient.surgery.isoformat(),
-        "visits": [each.acquired.isoformat() for each in patient.visits],
-        "lesion_volume_ml": [round(each.volume_ml, 3) for each in patient.visits],
-        "recurrence_within_365_days": patient.label,
-    }

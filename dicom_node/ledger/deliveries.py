@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 
@@ -13,7 +13,7 @@ from dicom_node.ledger.tables import DeliveryState, delivery
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 OPEN_STATES = (DeliveryState.PENDING, DeliveryState.RETRYING)
 
@@ -51,7 +51,7 @@ def create(connection: Connection, run_key: str, destinations: Sequence[str], no
 def of_run(connection: Connection, run_key: str) -> list[Delivery]:
     """Return the deliveries of a run in order of destination."""
     query = select(delivery).where(delivery.c.run_key == run_key).order_by(delivery.c.destination)
-    return [Delivery(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public row mapping
+    return [_delivery(row) for row in connection.execute(query)]
 
 
 def due(connection: Connection, now: datetime) -> list[Delivery]:
@@ -61,7 +61,7 @@ def due(connection: Connection, now: datetime) -> list[Delivery]:
         .where(delivery.c.state.in_(OPEN_STATES), delivery.c.next_attempt_at <= now)
         .order_by(delivery.c.next_attempt_at, delivery.c.run_key)
     )
-    return [Delivery(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public row mapping
+    return [_delivery(row) for row in connection.execute(query)]
 
 
 def get(connection: Connection, run_key: str, destination: str) -> Delivery | None:
@@ -101,6 +101,19 @@ def counts_by_state(connection: Connection) -> dict[str, int]:
     """Count deliveries by state."""
     query = select(delivery.c.state, func.count()).group_by(delivery.c.state)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    return Delivery(
+        run_key=row.run_key,
+        destination=row.destination,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        first_attempt_at=row.first_attempt_at,
+        next_attempt_at=row.next_attempt_at,
+        sent_at=row.sent_at,
+        error=row.error,
+    )
 
 
 def _change(connection: Connection, found: Delivery, **values: object) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from inference.phantom import make_patient
-from inference.phantom.dicom import write_study
+from inference.phantom.study import StudyOptions, write_study
 from tests.factories.peers import ISSUER, NODE_AE, SCANNER_AE, Node, Orthanc, PhantomStudies
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> PhantomStudies:
     folders = []
     for visit in range(5):
         folders.append(folder / f"visit-{visit}")
-        write_study(patient, visit, folders[-1], roles=("FLAIR", "T1c"))
+        write_study(patient, visit, folders[-1], StudyOptions(roles=("FLAIR", "T1c"), enhanced=visit == 2, truth=False))
     return PhantomStudies(patient=patient, folders=folders)
 
 

@@ -82,9 +82,7 @@ def _map(scans: Sequence[Scan], index: int) -> SaliencyMap:
         values=np.clip(volume.array / max(float(volume.array.max()), 1.0), 0, 1).astype(np.float32),
         anatomy=volume.array,
         affine=volume.affine,
-        slices=tuple(
-            SourceSlice(sop_class_uid=s.sop_class_uid, sop_instance_uid=s.sop_instance_uid) for s in volume.slices
-        ),
+        slices=volume.slices,
     )
 
 
