@@ -104,7 +104,10 @@ def lesion_radius_mm(lesion: Lesion, volume_ml: float, *, cavity_radius_mm: floa
     """Return the level R whose set, inside parenchyma and outside the cavity, has `volume_ml` (at most the maximum)."""
     maps = tissue_maps(2)
     step = int(maps.spacing_mm)
-    axis = np.arange(-_REACH_MM, _REACH_MM + 1, step, dtype=np.float32)
+    wanted = min(volume_ml, MAX_VOLUME_ML)
+    ball_mm = (wanted * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
+    reach_mm = step * round(min(_REACH_MM, 2.5 * ball_mm + 12) / step)  # room for fluid and cavity in the way
+    axis = np.arange(-reach_mm, reach_mm + 1, step, dtype=np.float32)
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     points = np.stack([x.ravel(), y.ravel(), z.ravel()]) + lesion.shape.centre_mm[:, None]
     tissue = sample(maps.grey + maps.white, maps.spacing_mm, points, outside=0.0)
@@ -112,7 +115,6 @@ def lesion_radius_mm(lesion: Lesion, volume_ml: float, *, cavity_radius_mm: floa
     radius = lesion.shape.radius_mm(points)
     order = np.argsort(radius)
     volumes_ml = np.cumsum(tissue[order]) * (step**3 / 1000)
-    wanted = min(volume_ml, MAX_VOLUME_ML)
     if wanted <= volumes_ml[radius[order].searchsorted(4.0)]:  # too few voxels to integrate: a whole star
         return float((wanted * 1000 * 3 / (4 * np.pi) / _mean_cubed_stretch(lesion.shape)) ** (1 / 3))
     return float(np.interp(wanted, volumes_ml, radius[order]))

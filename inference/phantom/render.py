@@ -19,6 +19,7 @@ from inference.phantom.anatomy import (
     TEMPLATE_SHAPE,
     TissueMaps,
     healthy_fractions,
+    sample,
     tissue_maps,
     to_template,
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 WHITE_MATTER_LEVEL = 400.0  # stored value of white matter at unit gain
 _HEAD_CENTRE_MM = np.array([0.0, 17.0, 18.0])  # of the template, LPS
+_NEAR_BRAIN_MM = 14.0  # deformation, growth and misregistration move the surface by less
 _BRAIN = (
     Tissue.GREY,
     Tissue.WHITE,
@@ -132,35 +134,39 @@ def render_model_space(
     """
     visit, nuisance = patient.visits[visit_index], patient.visits[visit_index].nuisance
     sequence = sequence_for(role, volumetric=nuisance.volumetric, field_t=visit.scanner.field_t)
-    points = _model_points(shape)
+    near, points = _model_points(shape)
     centre = _HEAD_CENTRE_MM[:, None].astype(np.float32)
     turn = rotation_matrix(nuisance.residual_rotation_deg).astype(np.float32)
     shift = np.asarray(nuisance.residual_translation_mm, dtype=np.float32)[:, None]
     moved = turn @ (points - centre) + centre + shift
     voxel_mm = max(full / part for full, part in zip(TEMPLATE_SHAPE, shape, strict=True))
     fractions = _fractions(patient, visit, moved, tissue_maps(2 if voxel_mm > 1.4 else 1), edge_mm=max(1.5, voxel_mm))
-    brain = sum((fractions[tissue] for tissue in _BRAIN), start=np.float32(0)).reshape(shape)
-    signal = _mix(
-        {tissue: fractions[tissue] for tissue in fractions if tissue in _BRAIN}, sequence, visit.scanner.field_t
-    )
-    signal *= bias_field(nuisance, points, strength=0.3)
+    brain_only = {tissue: fractions[tissue] for tissue in _BRAIN}
+    shaded = _mix(brain_only, sequence, visit.scanner.field_t) * bias_field(nuisance, points, strength=0.3)
+    signal, brain = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    signal.ravel()[near] = shaded
+    brain.ravel()[near] = sum(brain_only.values(), start=np.float32(0))
     if not nuisance.volumetric:
         sigma = 0.3 * nuisance.thick_slice_mm * shape[0] / TEMPLATE_SHAPE[0]
-        signal = ndimage.gaussian_filter1d(signal.reshape(shape), sigma, axis=0).ravel()
+        signal = ndimage.gaussian_filter1d(signal, sigma, axis=0)
     noise_sd = nuisance.noise_fraction / max(1.0, voxel_mm)  # averaged down by the resampling
-    volume = add_rician_noise(signal, noise_sd, _noise_seed(visit, role)).reshape(shape)
+    volume = add_rician_noise(signal, noise_sd, _noise_seed(visit, role))
     inside = brain > 0.5
     low, high = float(volume[inside].min()), float(volume[inside].max())
     return np.asarray(np.where(inside, (volume - low) / (high - low), 0), dtype=np.float32)
 
 
 @lru_cache(maxsize=4)
-def _model_points(shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Return template points (3, Z*Y*X) of the stretched grid; edges of the fields of view coincide."""
+def _model_points(shape: tuple[int, int, int]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the flat indices (N,) near the brain and their template points (3, N); fields of view coincide."""
     factors = [full / part for full, part in zip(TEMPLATE_SHAPE, shape, strict=True)]
     affine = np.diag([*factors[::-1], 1.0])
     affine[:3, 3] = np.asarray(TEMPLATE_ORIGIN_MM) + (np.asarray(factors[::-1]) - 1) / 2
-    return Grid(affine=affine, shape=shape).points_mm()
+    points = Grid(affine=affine, shape=shape).points_mm()
+    maps = tissue_maps(2)
+    distance = sample(maps.distance_mm, maps.spacing_mm, points, outside=60.0)
+    near = np.flatnonzero(distance < _NEAR_BRAIN_MM)
+    return near, np.ascontiguousarray(points[:, near])
 
 
 def _unpose(visit: Visit, points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
