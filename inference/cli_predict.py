@@ -19,6 +19,8 @@ from pydicom.errors import InvalidDicomError
 from inference.bundle import load
 from inference.cli_training import FOLDER, OUT, bundle_folder
 from inference.models import SIZES, build
+from inference.phantom import StudyOptions, make_patient, write_patient
+from inference.phantom.study import ROLES
 from inference.predictor import Predictor, Scan
 from inference.saliency import STEPS, attribute
 
@@ -30,16 +32,15 @@ _SCANS = 4  # of the benchmark's patient
 @click.argument("folders", nargs=-1, required=True, type=FOLDER)
 @click.option("--bundle", default="phantom_recurrence", show_default=True, help="Shipped name, or a folder.")
 @click.option("--digest", help="Expected digest of the bundle; anything else is refused.")
-@click.option("--task", default="recurrence", show_default=True, help="Name of the task in the result.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--template", type=FOLDER, help="Folder with t1.nii.gz and mask.nii.gz (default: MNI152).")
 @click.option("--cache", type=OUT, help="Folder that keeps volumes and features between calls.")
 @click.option("--saliency", type=OUT, help="Folder for the newest scan's saliency map on its own slices (.npz).")
-def predict(  # noqa: PLR0913, PLR0917 - one parameter per option of the command line
+def predict(
+    *,
     folders: tuple[Path, ...],
     bundle: str,
     digest: str | None,
-    task: str,
     device: str,
     template: Path | None,
     cache: Path | None,
@@ -51,13 +52,32 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     scans = sorted((_scan(folder, role) for folder in folders), key=lambda each: each.acquired)
     predictor = Predictor(loaded, device=device, cache=cache, template=template)
     prediction = predictor.predict(
-        task, scans, saliency_for=(-1,) if saliency else (), progress=lambda message: click.echo(message, err=True)
+        loaded.metadata.name,
+        scans,
+        saliency_for=(-1,) if saliency else (),
+        progress=lambda message: click.echo(message, err=True),
     )
-    for each in prediction.saliency:
-        assert saliency is not None  # noqa: S101 - maps are only made if a folder was given
+    if saliency:
         saliency.mkdir(parents=True, exist_ok=True)
-        each.save(saliency / f"saliency_{each.time_point:02d}.npz")
+        for each in prediction.saliency:
+            each.save(saliency / f"saliency_{each.time_point:02d}.npz")
     click.echo(prediction.result.to_json())
+
+
+@click.command()
+@click.option("--out", type=OUT, required=True, help="Folder; one sub-folder per study, one in it per series.")
+@click.option("--seed", type=click.IntRange(0, 999_999), required=True, help="Which patient.")
+@click.option("--visits", type=click.IntRange(1), help="Fix the number of visits (default: 2 to 8 are drawn).")
+@click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), default=ROLES, show_default=True)
+@click.option("--objects", type=click.Choice(["classic", "enhanced"]), default="classic", show_default=True)
+@click.option("--acquisition", type=click.Choice(["thick-2d", "1mm-3d"]), default="thick-2d", show_default=True)
+def phantom(
+    *, out: Path, seed: int, visits: int | None, roles: tuple[str, ...], objects: str, acquisition: str
+) -> None:
+    """Write a synthetic patient's studies as DICOM, with the truth beside them; prints the study folders."""
+    options = StudyOptions(roles=tuple(roles), enhanced=objects == "enhanced", volumetric=acquisition == "1mm-3d")
+    for folder in write_patient(make_patient(seed, n_visits=visits), out, options):
+        click.echo(folder)
 
 
 @click.command()

@@ -16,7 +16,7 @@ from inference.bundle import load, shipped
 from inference.evaluation.scores import score_cohort
 from inference.models import SIZES, TemporalNetwork, build
 from inference.training.cohort import open_cohort, render_cohort
-from inference.training.loops import EpochReport, Report, finetune, pretrain
+from inference.training.loops import EpochReport, Report, finetune, pretrain, refine_heads
 from inference.training.recipe import MEMBERS, SHIPPED, SIZE, publish, render_split, train
 
 OUT = click.Path(path_type=Path)
@@ -63,12 +63,12 @@ def pretrain_command(folder: Path, validation: Path, out: Path, epochs: int, see
 @click.option("--out", type=OUT, required=True, help="File for the weights.")
 @click.option("--epochs", type=click.IntRange(1), default=SHIPPED.recurrence.epochs, show_default=True)
 def finetune_command(folder: Path, validation: Path, weights: Path, out: Path, epochs: int) -> None:
-    """Teach recurrence within 365 days of the last scan, end to end."""
-    network = _with_weights(weights)
+    """Teach recurrence within 365 days of the last scan: end to end, then the heads on resting features."""
+    train_on, validate_on = open_cohort(folder), open_cohort(validation)
     schedule = replace(SHIPPED.recurrence, epochs=epochs)
-    with _bar("recurrence", epochs) as advance:
-        report = _report("recurrence", advance)
-        network = finetune(network, open_cohort(folder), open_cohort(validation), schedule, report)
+    with _bar("recurrence", epochs + SHIPPED.heads.epochs) as advance:
+        network = finetune(_with_weights(weights), train_on, validate_on, schedule, _report("recurrence", advance))
+        network = refine_heads(network, train_on, validate_on, SHIPPED.heads, _report("heads", advance))
     torch.save(network.state_dict(), out)
 
 
@@ -111,7 +111,7 @@ def reproduce(work: Path, out: Path) -> None:
         with _bar(f"rendering {split.name}", split.patients) as advance:
             rendered[split.name] = render_split(work, split, advance)
 
-    epochs = SHIPPED.pretext.epochs + SHIPPED.recurrence.epochs
+    epochs = SHIPPED.pretext.epochs + SHIPPED.recurrence.epochs + SHIPPED.heads.epochs
     with _bar("training", epochs) as advance:
         network = train(SHIPPED, rendered["train"], rendered["validation"], lambda name: _report(name, advance))
     digest = publish(

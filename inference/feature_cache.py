@@ -71,8 +71,11 @@ def recall(folder: Path | None, key: str, kind: type[StoredT]) -> StoredT | None
     """Return the stored value, or None if there is none or it cannot be read (then it is computed anew)."""
     if folder is None:
         return None
+    path = folder / f"{key}.npz"
     try:
-        return kind.load(folder / f"{key}.npz")
+        with zipfile.ZipFile(path) as archive:
+            torn = archive.testzip()  # checks every member's CRC
+        return None if torn else kind.load(path)
     except _UNREADABLE:
         return None
 

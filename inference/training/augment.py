@@ -1,7 +1,7 @@
 """Small changes to a patient's scans, the same for every scan of the patient, so that no order is invented.
 
 Published: rotation, translation, scale, blur, noise with shared parameters, no flips. Ours is cheaper: whole-voxel
-shifts, left-right mirroring, contrast (gamma) and noise.
+shifts, left-right mirroring and contrast (gamma); the phantoms bring their own noise.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from torch import Tensor
 
 MAX_SHIFT_VOXELS = 2
 GAMMA_SPREAD = 0.15
-NOISE_SD = 0.02
 
 
 def augment(volumes: Tensor, generator: torch.Generator) -> Tensor:
-    """Return changed scans (T, C, Z, Y, X) of one patient; only the noise differs between scans."""
+    """Return changed scans (T, C, Z, Y, X) of one patient."""
     shifts = torch.randint(-MAX_SHIFT_VOXELS, MAX_SHIFT_VOXELS + 1, (3,), generator=generator).tolist()
     changed = torch.roll(volumes, shifts, dims=(2, 3, 4))
     if torch.rand((), generator=generator) < 0.5:
         changed = changed.flip(4)
     gamma = float(torch.exp(GAMMA_SPREAD * torch.randn((), generator=generator)))
-    noise = NOISE_SD * torch.randn(changed.shape, generator=generator)
-    return changed.clamp(min=0).pow(gamma) + noise * (changed > 0)
+    return changed.pow(gamma)

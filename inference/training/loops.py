@@ -1,4 +1,4 @@
-"""Two rounds of training on one network: the order pretext, then recurrence. Plain loops, seeded.
+"""Rounds of training on one network: the order pretext, then recurrence. Plain loops, seeded.
 
 The encoder runs once over all scans of a batch of patients; every window (pretext) and every truncation to the last
 1 to 6 scans (recurrence) is then read from the same features by the heads. So one pass of the costly part serves many
@@ -77,10 +77,14 @@ def pretrain(
     def examples(batch: NDArray[np.int64], rng: np.random.Generator) -> list[Example]:
         return _order_examples(train, batch, rng, schedule.max_windows)
 
-    def score() -> float:
-        return order_accuracy(network, validation, seed=schedule.seed)
-
-    return _learn(network, train, np.arange(len(train)), schedule, _Lesson(examples, score, report))
+    lesson = _Lesson(
+        patients=np.arange(len(train)),
+        features=_encoder(network, train, schedule.seed),
+        examples=examples,
+        score=lambda: order_accuracy(network, validation, seed=schedule.seed),
+        report=report,
+    )
+    return _learn(network, lesson, schedule)
 
 
 def finetune(
@@ -88,25 +92,44 @@ def finetune(
 ) -> TemporalNetwork:
     """Teach recurrence with a new classifier on all other weights; return the network that validated best."""
     network.reset_classifiers()
-    patients = train.labelled()
-    positives = max(1, int((train.labels[patients] == 1).sum()))
-    positive_weight = min(MAX_POSITIVE_WEIGHT, (len(patients) - positives) / positives)
+    lesson = _Lesson(
+        patients=train.labelled(),
+        features=_encoder(network, train, schedule.seed),
+        examples=_recurrence(train),
+        score=lambda: recurrence_auroc(network, validation, encode_cohort(network, validation)),
+        report=report,
+    )
+    return _learn(network, lesson, schedule)
 
-    def examples(batch: NDArray[np.int64], _rng: np.random.Generator) -> list[Example]:
-        return _recurrence_examples(train, batch, positive_weight)
 
-    def score() -> float:
-        known = validation.labelled()
-        labels = validation.labels[known] == 1
-        features = encode_cohort(network, validation)
-        areas = []
-        for length in SCORED_LENGTHS:
-            enough = np.array([len(validation.scans(patient)) >= length for patient in known])
-            logits = last_scans_logits(network, validation, features, known[enough], length)
-            areas.append(auroc(logits.mean(axis=0), labels[enough]))
-        return float(np.nanmean(areas))
+def refine_heads(
+    network: TemporalNetwork, train: Cohort, validation: Cohort, schedule: Schedule, report: Report
+) -> TemporalNetwork:
+    """Go on teaching recurrence to the heads alone: the encoder rests, so its features are computed only once."""
+    seen, unseen = encode_cohort(network, train), encode_cohort(network, validation)
 
-    return _learn(network, train, patients, schedule, _Lesson(examples, score, report))
+    def features(batch: NDArray[np.int64]) -> Tensor:
+        return torch.cat([seen[train.first[patient] : train.first[patient + 1]] for patient in batch])
+
+    lesson = _Lesson(
+        patients=train.labelled(),
+        features=features,
+        examples=_recurrence(train),
+        score=lambda: recurrence_auroc(network, validation, unseen),
+        report=report,
+    )
+    return _learn(network, lesson, schedule)
+
+
+def recurrence_auroc(network: TemporalNetwork, cohort: Cohort, features: Tensor) -> float:
+    """Return the mean AUROC over the last 3, 4, 5 and 6 scans of a cohort with features (S, D)."""
+    known = cohort.labelled()
+    areas = []
+    for length in SCORED_LENGTHS:
+        patients = known[[len(cohort.scans(int(patient))) >= length for patient in known]]
+        logits = last_scans_logits(network, cohort, features, patients, length)
+        areas.append(auroc(logits.mean(axis=0), cohort.labels[patients] == 1))
+    return float(np.nanmean(areas))
 
 
 def order_accuracy(network: TemporalNetwork, cohort: Cohort, *, seed: int = 0) -> float:
@@ -136,30 +159,30 @@ def last_scans_logits(
         return np.asarray(_head(network, features, examples).numpy(), dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Lesson:
-    """What is learnt: examples of a batch of patients, the validation score, and who is told of it."""
+    """What is learnt: by whom, features (S, D) and examples of a batch of patients, the score, who is told of it."""
 
+    patients: NDArray[np.int64]
+    features: Callable[[NDArray[np.int64]], Tensor]
     examples: ExamplesOf
     score: Callable[[], float]
     report: Report
 
 
-def _learn(
-    network: TemporalNetwork, cohort: Cohort, patients: NDArray[np.int64], schedule: Schedule, lesson: _Lesson
-) -> TemporalNetwork:
-    """Run epochs until the schedule ends or validation no longer improves; restore the best weights."""
+def _learn(network: TemporalNetwork, lesson: _Lesson, schedule: Schedule) -> TemporalNetwork:
+    """Run epochs until the schedule ends or validation no longer improves; end with the best weights, old or new."""
     torch.manual_seed(schedule.seed)
     rng = np.random.default_rng(schedule.seed)
-    generator = torch.Generator().manual_seed(schedule.seed)
-    optimizer, scheduler = _optimizer(network, schedule, steps=-(-len(patients) // schedule.batch_patients))
-    best, best_epoch, best_weights = -1.0, 0, copy.deepcopy(network.state_dict())
+    steps = -(-len(lesson.patients) // schedule.batch_patients)
+    optimizer, scheduler = _optimizer(network, schedule, steps=steps)
+    network.eval()
+    best, best_epoch, best_weights = lesson.score(), -1, copy.deepcopy(network.state_dict())
     for epoch in range(schedule.epochs):
         losses = []
         network.train()
-        for batch in _batches(rng.permutation(patients), schedule.batch_patients):
-            examples = lesson.examples(batch, rng)
-            loss = _loss(network, _scans(cohort, batch, generator), examples)
+        for batch in _batches(rng.permutation(lesson.patients), schedule.batch_patients):
+            loss = _loss(network, lesson.features(batch), lesson.examples(batch, rng))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
             nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_CLIP)
@@ -175,6 +198,20 @@ def _learn(
             break
     network.load_state_dict(best_weights)
     return network.eval()
+
+
+def _encoder(network: TemporalNetwork, cohort: Cohort, seed: int) -> Callable[[NDArray[np.int64]], Tensor]:
+    """Return what encodes the augmented scans of a batch of patients."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda batch: network.encode(_scans(cohort, batch, generator))
+
+
+def _recurrence(cohort: Cohort) -> ExamplesOf:
+    """Return what makes the recurrence examples of a batch; events weigh more, as they are fewer."""
+    patients = cohort.labelled()
+    positives = max(1, int((cohort.labels[patients] == 1).sum()))
+    positive_weight = min(MAX_POSITIVE_WEIGHT, (len(patients) - positives) / positives)
+    return lambda batch, _rng: _recurrence_examples(cohort, batch, positive_weight)
 
 
 def _optimizer(network: TemporalNetwork, schedule: Schedule, *, steps: int) -> tuple[torch.optim.AdamW, OneCycleLR]:
@@ -251,9 +288,9 @@ def _head(network: TemporalNetwork, features: Tensor, examples: list[Example]) -
     return network.head(features[padded], lengths)[..., 0]
 
 
-def _loss(network: TemporalNetwork, volumes: Tensor, examples: list[Example]) -> Tensor:
-    """Return the members' mean weighted cross-entropy."""
-    logits = _head(network, network.encode(volumes), examples)  # (members, E)
+def _loss(network: TemporalNetwork, features: Tensor, examples: list[Example]) -> Tensor:
+    """Return the members' mean weighted cross-entropy on sequences of scans whose features are (S, D)."""
+    logits = _head(network, features, examples)  # (members, E)
     weights = torch.tensor([each.weight for each in examples])
     losses = binary_cross_entropy_with_logits(logits, _targets(examples).expand_as(logits), reduction="none")
     return (losses * weights).sum() / (weights.sum() * len(logits))

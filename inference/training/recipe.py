@@ -18,7 +18,7 @@ from inference.evaluation.card import model_card
 from inference.evaluation.scores import cohort_logits, operating_point, score_cohort
 from inference.models import SIZES, TemporalNetwork, build
 from inference.training.cohort import Cohort, open_cohort, render_cohort
-from inference.training.loops import Report, Schedule, finetune, pretrain
+from inference.training.loops import Report, Schedule, finetune, pretrain, refine_heads
 from inference.training.release import Release, release, write_card
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Recipe:
     pretext_patients: int  # of the training split, the first
     pretext: Schedule
     recurrence: Schedule
+    heads: Schedule
     seed: int = 0
 
 
@@ -65,8 +66,9 @@ SHIPPED = Recipe(
     calibration=Split(name="calibration", first_seed=300_000, patients=200, n_visits=6),
     test=Split(name="test", first_seed=400_000, patients=300, n_visits=6),
     pretext_patients=1000,
-    pretext=Schedule(epochs=3, encoder_rate=1e-3, head_rate=1e-3),
-    recurrence=Schedule(epochs=8, encoder_rate=5e-4, head_rate=1e-3, patience=4),
+    pretext=Schedule(epochs=2, encoder_rate=1e-3, head_rate=1e-3),
+    recurrence=Schedule(epochs=5, encoder_rate=5e-4, head_rate=1e-3, patience=4),
+    heads=Schedule(epochs=20, encoder_rate=0.0, head_rate=5e-4, patience=6),
 )
 
 
@@ -82,12 +84,13 @@ def render_split(work: Path, split: Split, advance: Callable[[], None]) -> Cohor
 
 
 def train(recipe: Recipe, training: Cohort, validation: Cohort, report: Callable[[str], Report]) -> TemporalNetwork:
-    """Run both rounds of training; `report` names a round and returns what is told of its epochs."""
+    """Run all rounds of training; `report` names a round and returns what is told of its epochs."""
     torch.manual_seed(recipe.seed)
     network = build(SIZE, members=MEMBERS)
     few = training.head(recipe.pretext_patients)
     network = pretrain(network, few, validation, recipe.pretext, report("order pretext"))
-    return finetune(network, training, validation, recipe.recurrence, report("recurrence"))
+    network = finetune(network, training, validation, recipe.recurrence, report("recurrence"))
+    return refine_heads(network, training, validation, recipe.heads, report("recurrence, heads"))
 
 
 def publish(

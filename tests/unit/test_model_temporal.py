@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from inference.models import SIZES, TemporalConfig, TemporalNetwork, build
+from inference.preprocess import load_template
+from inference.preprocess.stretch import stretch
 
 TINY = TemporalConfig(width=2, input_shape=(16, 16, 16), hidden=8, stem_kernel=3, members=2, residual=True)
 
@@ -70,6 +73,21 @@ def test_the_answer_is_the_mean_of_the_members(network: TemporalNetwork) -> None
         members = network.head(network.encode_padded(volumes, lengths), lengths)
         torch.testing.assert_close(network(volumes, lengths), members.mean(dim=0))
     assert members.shape == (2, 2, 1)
+
+
+def test_the_margin_of_the_field_of_view_is_not_read() -> None:
+    """The small network sees the template's brain whole, and nothing beyond its margin."""
+    network = build("small").eval()
+    volume = torch.rand(1, 1, *SIZES["small"].input_shape)
+    changed = volume.clone()
+    changed[..., :4] = changed[..., -4:] = 0
+    changed[:, :, -6:] = 0
+    with torch.no_grad():
+        assert torch.equal(network.encode(volume), network.encode(changed))
+    mask = load_template().mask.astype(np.float32)
+    brain = stretch(mask, SIZES["small"].input_shape) > 0.5
+    (z_low, z_high), (y_low, y_high), (x_low, x_high) = SIZES["small"].margin
+    assert brain[z_low : 48 - z_high, y_low : 64 - y_high, x_low : 48 - x_high].sum() == brain.sum()
 
 
 def test_an_unknown_size_is_refused() -> None:
