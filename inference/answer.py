@@ -43,7 +43,7 @@ def _calibrated(logit: float, calibration: Calibration) -> float:
 
 
 def _sigmoid(value: float) -> float:
-    return float(1.0 / (1.0 + np.exp(-value)))
+    return float(0.5 * (1.0 + np.tanh(0.5 * value)))
 
 
 def time_line_flags(acquired: Sequence[datetime], skipped: int, gap_days: tuple[float, float]) -> list[QualityFlag]:

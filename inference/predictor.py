@@ -36,7 +36,7 @@ from inference.volume import Volume, VolumeError, read_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -147,23 +147,12 @@ class Predictor:
         prepared = self._prepare(used, tell)
         tell("reading the time line")
         features = torch.from_numpy(np.stack([each.features for each in prepared])).to(self.device)  # (T, D)
-        prefixes = [self._member_logits(features[: n + 1]) for n in range(len(used))]
         flags = [
             *_scan_flags(prepared, skipped),
             *time_line_flags([each.acquired for each in used], skipped, self.bundle.metadata.training_ranges.gap_days),
         ]
-        result = Result(
-            task=task,
-            model=self.bundle.card,
-            horizon_days=self.bundle.metadata.horizon_days,
-            outputs=tuple(
-                output(definition.name, prefixes[-1][:, number], definition.calibration)
-                for number, definition in enumerate(self.bundle.metadata.outputs)
-            ),
-            trajectory=tuple(
-                PrefixRisk(n_scans=n + 1, acquired=scan.acquired.date(), probability=self._primary(logits))
-                for n, (scan, logits) in enumerate(zip(used, prefixes, strict=True))
-            ),
+        result = replace(
+            self._answer(task, [each.acquired.date() for each in used], features),
             flags=tuple(flags),
             saliency_method=METHOD if wanted else None,
         )
@@ -173,6 +162,24 @@ class Predictor:
             preprocessed = prepared[place].preprocessed
             maps.append(self._saliency(used[place], preprocessed, features, place=place, skipped=skipped))
         return Prediction(result=result, saliency=tuple(maps))
+
+    def _answer(self, task: str, acquired: Sequence[date], features: Tensor) -> Result:
+        """Return the outputs of all scans, features (T, D), and the primary risk after each of them."""
+        metadata = self.bundle.metadata
+        prefixes = [self._member_logits(features[: n + 1]) for n in range(len(acquired))]
+        return Result(
+            task=task,
+            model=self.bundle.card,
+            horizon_days=metadata.horizon_days,
+            outputs=tuple(
+                output(definition.name, prefixes[-1][:, number], definition.calibration)
+                for number, definition in enumerate(metadata.outputs)
+            ),
+            trajectory=tuple(
+                PrefixRisk(n_scans=n + 1, acquired=day, probability=self._primary(logits))
+                for n, (day, logits) in enumerate(zip(acquired, prefixes, strict=True))
+            ),
+        )
 
     def _prepare(self, scans: Sequence[Scan], tell: Callable[[str], None]) -> list[PreparedScan]:
         """Recall or compute volumes and features; missing features are encoded together."""

@@ -91,6 +91,7 @@ def finetune(
     network: TemporalNetwork, train: Cohort, validation: Cohort, schedule: Schedule, report: Report
 ) -> TemporalNetwork:
     """Teach recurrence with a new classifier on all other weights; return the network that validated best."""
+    torch.manual_seed(schedule.seed)
     network.reset_classifiers()
     lesson = _Lesson(
         patients=train.labelled(),
