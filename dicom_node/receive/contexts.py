@@ -15,7 +15,6 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLossless,
@@ -43,7 +42,6 @@ COMPRESSED: Final = (
     JPEGLSNearLossless,
     JPEG2000Lossless,
     JPEG2000,
-    HTJ2KLossless,
     RLELossless,
 )
 
