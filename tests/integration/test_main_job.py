@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,8 @@ def test_four_shuffled_studies_make_one_report_and_a_fifth_makes_the_next(
     first_four = phantom.folders[:4]
     random.Random(3).shuffle(first_four := list(first_four))
     storescu(first_four, node)
-    case = wait_for_report(node)
+    wait_for_report(node)
+    (case,) = json.loads(node.verb("status", "--json"))["cases"]
     assert [each["state"] for each in case["deliveries"]] == ["sent"]
 
     (sr,) = orthanc.instances(Comprehensive3DSRStorage)
