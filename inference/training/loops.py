@@ -118,6 +118,7 @@ def refine_heads(
         examples=_recurrence(train),
         score=lambda: recurrence_auroc(network, validation, unseen),
         report=report,
+        score_to_beat=recurrence_auroc(network, validation, unseen),
     )
     return _learn(network, lesson, schedule)
 
@@ -169,6 +170,7 @@ class _Lesson:
     examples: ExamplesOf
     score: Callable[[], float]
     report: Report
+    score_to_beat: float = -1.0  # of the weights before; they stay if no epoch is better
 
 
 def _learn(network: TemporalNetwork, lesson: _Lesson, schedule: Schedule) -> TemporalNetwork:
@@ -177,8 +179,7 @@ def _learn(network: TemporalNetwork, lesson: _Lesson, schedule: Schedule) -> Tem
     rng = np.random.default_rng(schedule.seed)
     steps = -(-len(lesson.patients) // schedule.batch_patients)
     optimizer, scheduler = _optimizer(network, schedule, steps=steps)
-    network.eval()
-    best, best_epoch, best_weights = lesson.score(), -1, copy.deepcopy(network.state_dict())
+    best, best_epoch, best_weights = lesson.score_to_beat, -1, copy.deepcopy(network.state_dict())
     for epoch in range(schedule.epochs):
         losses = []
         network.train()

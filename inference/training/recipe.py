@@ -66,8 +66,8 @@ SHIPPED = Recipe(
     calibration=Split(name="calibration", first_seed=300_000, patients=200, n_visits=6),
     test=Split(name="test", first_seed=400_000, patients=300, n_visits=6),
     pretext_patients=1000,
-    pretext=Schedule(epochs=2, encoder_rate=1e-3, head_rate=1e-3),
-    recurrence=Schedule(epochs=5, encoder_rate=5e-4, head_rate=1e-3, patience=4),
+    pretext=Schedule(epochs=1, encoder_rate=1e-3, head_rate=1e-3, batch_patients=4),
+    recurrence=Schedule(epochs=3, encoder_rate=1e-3, head_rate=1e-3, batch_patients=4),
     heads=Schedule(epochs=20, encoder_rate=0.0, head_rate=5e-4, patience=6),
 )
 
