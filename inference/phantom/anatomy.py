@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 TEMPLATE_SHAPE = (189, 233, 197)  # (Z, Y, X) at 1 mm
 TEMPLATE_ORIGIN_MM = (-98.0, -98.0, -72.0)  # LPS (x, y, z) of voxel (0, 0, 0)
+_DURA_MM, _SKIN_MM = 1.2, 2.0
+# The distance map is smoothed, looked up at the nearest voxel, and its layers have soft edges.
+_DISTANCE_SLACK_MM = 4.0
 _LATTICE_MM = 28.0
 _LATTICE_SHAPE = (9, 11, 9)  # (Z, Y, X) control points of the deformation
 
@@ -43,10 +46,34 @@ class Anatomy:
     skull_mm: float
     scalp_mm: float
 
+    @property
+    def surface_mm(self) -> float:
+        """Return how far from the brain's hull the skin ends."""
+        return _DURA_MM + self.skull_mm + self.scalp_mm + _SKIN_MM
+
+    @property
+    def largest_displacement_mm(self) -> float:
+        """Return an upper bound of the deformation: linear interpolation stays within its control points."""
+        return float(np.sqrt((self.lattice_mm**2).sum(0)).max())
+
 
 @lru_cache(maxsize=4)
 def tissue_maps(spacing_mm: int = 1, *, through_plane_mm: int = 0) -> TissueMaps:
     """Load the template's tissue fractions at 1 or 2 mm, averaged over `through_plane_mm` along z for thick slices."""
+    maps = list(_millimetre_maps())
+    if through_plane_mm > 1:
+        maps = [ndimage.uniform_filter1d(each, through_plane_mm, axis=0) for each in maps]
+    if spacing_mm > 1:
+        maps = [
+            ndimage.gaussian_filter(each, 0.4 * spacing_mm)[::spacing_mm, ::spacing_mm, ::spacing_mm] for each in maps
+        ]
+    grey, white, distance = (np.ascontiguousarray(each, dtype=np.float32) for each in maps)
+    return TissueMaps(grey=grey, white=white, distance_mm=distance, spacing_mm=float(spacing_mm))
+
+
+@lru_cache(maxsize=1)
+def _millimetre_maps() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return grey matter, white matter and the signed distance to the brain, each (Z, Y, X) at 1 mm."""
     grey, white, inside = (
         _as_lps(image)
         for image in (
@@ -56,16 +83,7 @@ def tissue_maps(spacing_mm: int = 1, *, through_plane_mm: int = 0) -> TissueMaps
         )
     )
     brain = ndimage.binary_fill_holes(ndimage.binary_closing(inside > 0.5, iterations=2))
-    distance = _signed_distance(brain)
-    maps = [grey * brain, white * brain, distance]
-    if through_plane_mm > 1:
-        maps = [ndimage.uniform_filter1d(each, through_plane_mm, axis=0) for each in maps]
-    if spacing_mm > 1:
-        maps = [
-            ndimage.gaussian_filter(each, 0.4 * spacing_mm)[::spacing_mm, ::spacing_mm, ::spacing_mm] for each in maps
-        ]
-    grey, white, distance = (np.ascontiguousarray(each, dtype=np.float32) for each in maps)
-    return TissueMaps(grey=grey, white=white, distance_mm=distance, spacing_mm=float(spacing_mm))
+    return grey * brain, white * brain, _signed_distance(brain)
 
 
 def _as_lps(image: object) -> NDArray[np.float32]:
@@ -114,6 +132,17 @@ def sample(
     return np.asarray(ndimage.map_coordinates(values, index, order=1, mode="constant", cval=outside), dtype=np.float32)
 
 
+def may_reach(maps: TissueMaps, points_mm: NDArray[np.float32], *, reach_mm: float) -> NDArray[np.bool_]:
+    """Tell which template points (3, N) lie within `reach_mm` of the brain's hull; errs on the side of yes."""
+    last = np.array(maps.distance_mm.shape[::-1], dtype=np.float32)[:, None] - 1
+    origin = np.asarray(TEMPLATE_ORIGIN_MM, dtype=np.float32)[:, None]
+    inside = np.clip(points_mm, origin, origin + last * np.float32(maps.spacing_mm))
+    beyond_mm = np.abs(points_mm - inside).max(0)
+    x, y, z = np.rint((inside - origin) / np.float32(maps.spacing_mm)).astype(np.intp)
+    slack_mm = _DISTANCE_SLACK_MM * maps.spacing_mm
+    return np.asarray((maps.distance_mm[z, y, x] < reach_mm + slack_mm) & (beyond_mm < reach_mm + slack_mm))
+
+
 def healthy_fractions(
     anatomy: Anatomy, maps: TissueMaps, points_mm: NDArray[np.float32]
 ) -> dict[Tissue, NDArray[np.float32]]:
@@ -121,7 +150,7 @@ def healthy_fractions(
     grey = sample(maps.grey, maps.spacing_mm, points_mm, outside=0.0)
     white = sample(maps.white, maps.spacing_mm, points_mm, outside=0.0)
     distance = sample(maps.distance_mm, maps.spacing_mm, points_mm, outside=60.0)
-    dura = 1.2
+    dura = _DURA_MM
     bone_end = dura + anatomy.skull_mm
     fat_end = bone_end + anatomy.scalp_mm
     width = np.float32(max(1.0, maps.spacing_mm))
@@ -138,7 +167,7 @@ def healthy_fractions(
         Tissue.MARROW: np.minimum(marrow, bone) * (1 - vein),
         Tissue.VEIN: vein,
         Tissue.FAT: _layer(distance, bone_end, fat_end, width),
-        Tissue.SKIN: _layer(distance, fat_end, fat_end + 2, width),
+        Tissue.SKIN: _layer(distance, fat_end, fat_end + _SKIN_MM, width),
     }
 
 

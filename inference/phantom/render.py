@@ -19,6 +19,7 @@ from inference.phantom.anatomy import (
     TEMPLATE_SHAPE,
     TissueMaps,
     healthy_fractions,
+    may_reach,
     sample,
     tissue_maps,
     to_template,
@@ -76,10 +77,57 @@ def scan_grid(
     return Grid(affine=affine, shape=shape)
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Scene:
+    """What a visit's head is made of on a scanner grid, before a sequence turns it into an image.
+
+    `near` (N,) are the flat indices of the voxels that tissue may reach; `points_mm` (3, N) and `fractions` belong to
+    those. All other voxels are air.
+    """
+
+    visit: Visit
+    grid: Grid
+    near: NDArray[np.intp]
+    points_mm: NDArray[np.float32]
+    fractions: dict[Tissue, NDArray[np.float32]]
+
+
+def place_head(patient: PhantomPatient, visit_index: int, *, grid: Grid) -> Scene:
+    """Place a visit's head on a scanner grid, slices as thick as they are far apart; all contrasts share the scene.
+
+    Raises:
+        IndexError: if there is no such visit.
+    """
+    thickness = round(float(np.linalg.norm(grid.affine[:3, 2])))
+    maps = tissue_maps(1, through_plane_mm=thickness)
+    return _scene(patient, patient.visits[visit_index], grid, maps, edge_mm=max(1.5, thickness / 2))
+
+
+def acquire(scene: Scene, role: str, *, volumetric: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Acquire one contrast of a scene.
+
+    Returns:
+        The volume (Z, Y, X), about 0 to 4000 without unit, and the affine from (x, y, z) indices to LPS millimetres.
+
+    Raises:
+        KeyError: if the role is none of T1, T1c, T2, FLAIR.
+    """
+    visit, nuisance = scene.visit, scene.visit.nuisance
+    shaded = _mix(
+        scene.fractions, sequence_for(role, volumetric=volumetric, field_t=visit.scanner.field_t), visit.scanner.field_t
+    )
+    shaded *= WHITE_MATTER_LEVEL * nuisance.gain
+    shaded *= bias_field(nuisance, scene.points_mm)
+    signal = np.zeros(scene.grid.shape, dtype=np.float32)
+    signal.ravel()[scene.near] = shaded
+    sd = nuisance.noise_fraction * WHITE_MATTER_LEVEL * nuisance.gain
+    return add_rician_noise(signal, sd, _noise_seed(visit, role)), scene.grid.affine.copy()
+
+
 def render(
     patient: PhantomPatient, visit_index: int, role: str, *, grid: Grid, volumetric: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Render one contrast on a scanner grid.
+    """Render one contrast on a scanner grid: `place_head`, then `acquire`.
 
     Returns:
         The volume (Z, Y, X), about 0 to 4000 without unit, and the affine from (x, y, z) indices to LPS millimetres.
@@ -88,33 +136,23 @@ def render(
         IndexError: if there is no such visit.
         KeyError: if the role is none of T1, T1c, T2, FLAIR.
     """
-    visit = patient.visits[visit_index]
-    sequence = sequence_for(role, volumetric=volumetric, field_t=visit.scanner.field_t)
-    scanner_points = grid.points_mm()
-    thickness = round(float(np.linalg.norm(grid.affine[:3, 2])))
-    maps = tissue_maps(1, through_plane_mm=thickness)
-    fractions = _fractions(patient, visit, _unpose(visit, scanner_points), maps, edge_mm=max(1.5, thickness / 2))
-    signal = _mix(fractions, sequence, visit.scanner.field_t)
-    signal *= WHITE_MATTER_LEVEL * visit.nuisance.gain
-    signal *= bias_field(visit.nuisance, scanner_points)
-    sd = visit.nuisance.noise_fraction * WHITE_MATTER_LEVEL * visit.nuisance.gain
-    seed = _noise_seed(visit, role)
-    return add_rician_noise(signal, sd, seed).reshape(grid.shape), grid.affine.copy()
+    return acquire(place_head(patient, visit_index, grid=grid), role, volumetric=volumetric)
 
 
 def ground_truth(patient: PhantomPatient, visit_index: int, *, grid: Grid) -> dict[str, NDArray[np.bool_]]:
     """Return the masks `brain`, `lesion`, `enhancing` and `cavity`, each (Z, Y, X), on a scanner grid."""
-    visit = patient.visits[visit_index]
-    maps = tissue_maps(1)
-    fractions = _fractions(patient, visit, _unpose(visit, grid.points_mm()), maps, edge_mm=1.0)
-    lesion = fractions[Tissue.TUMOUR] + fractions[Tissue.ENHANCING]
-    masks = {
+    scene = _scene(patient, patient.visits[visit_index], grid, tissue_maps(1), edge_mm=1.0)
+    fractions = scene.fractions
+    shares = {
         "brain": sum((fractions[tissue] for tissue in _BRAIN), start=np.float32(0)),
-        "lesion": lesion,
+        "lesion": fractions[Tissue.TUMOUR] + fractions[Tissue.ENHANCING],
         "enhancing": fractions[Tissue.ENHANCING],
         "cavity": fractions[Tissue.CAVITY],
     }
-    return {name: (values > 0.5).reshape(grid.shape) for name, values in masks.items()}
+    masks = {name: np.zeros(grid.shape, dtype=np.bool_) for name in shares}
+    for name, mask in masks.items():
+        mask.ravel()[scene.near] = shares[name] > 0.5
+    return masks
 
 
 def render_model_space(
@@ -177,13 +215,43 @@ def _unpose(visit: Visit, points_mm: NDArray[np.float32]) -> NDArray[np.float32]
     return turn.T @ (points_mm - centre - shift) + centre
 
 
+def _scene(patient: PhantomPatient, visit: Visit, grid: Grid, maps: TissueMaps, *, edge_mm: float) -> Scene:
+    """Find what stands at each voxel; interpolate only where tissue can be, first before and then after deformation."""
+    scanner_points = grid.points_mm()
+    ungrown = _ungrow(patient, visit, _unpose(visit, scanner_points))
+    reach_mm = patient.anatomy.surface_mm
+    near = np.flatnonzero(may_reach(maps, ungrown, reach_mm=reach_mm + patient.anatomy.largest_displacement_mm))
+    template_points = to_template(patient.anatomy, ungrown[:, near])
+    close = may_reach(maps, template_points, reach_mm=reach_mm)
+    near, template_points = near[close], template_points[:, close]
+    return Scene(
+        visit=visit,
+        grid=grid,
+        near=near,
+        points_mm=scanner_points[:, near],
+        fractions=_fractions_at(patient, visit, template_points, maps, edge_mm=edge_mm),
+    )
+
+
 def _fractions(
     patient: PhantomPatient, visit: Visit, points_mm: NDArray[np.float32], maps: TissueMaps, *, edge_mm: float
 ) -> dict[Tissue, NDArray[np.float32]]:
     """Return every tissue's share at points (3, N) of the unmoved head."""
+    template_points = to_template(patient.anatomy, _ungrow(patient, visit, points_mm))
+    return _fractions_at(patient, visit, template_points, maps, edge_mm=edge_mm)
+
+
+def _ungrow(patient: PhantomPatient, visit: Visit, points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take points (3, N) of the unmoved head to its size at the last visit."""
     centre = _HEAD_CENTRE_MM[:, None].astype(np.float32)
     growth = np.float32(1 + patient.dials.brain_growth_per_year * visit.years_to_last_visit)
-    template_points = to_template(patient.anatomy, (points_mm - centre) / growth + centre)
+    return np.asarray((points_mm - centre) / growth + centre, dtype=np.float32)
+
+
+def _fractions_at(
+    patient: PhantomPatient, visit: Visit, template_points: NDArray[np.float32], maps: TissueMaps, *, edge_mm: float
+) -> dict[Tissue, NDArray[np.float32]]:
+    """Return every tissue's share at template points (3, N)."""
     cavity_mm = patient.lesion.cavity_radius_at(visit.years_since_surgery)
     radius_mm = disease.lesion_radius_mm(patient.lesion, visit.volume_ml, cavity_radius_mm=cavity_mm)
     return disease.add_lesion(

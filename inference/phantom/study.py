@@ -11,7 +11,7 @@ import numpy as np
 
 from inference.phantom.enhanced import write_enhanced
 from inference.phantom.modules import Series
-from inference.phantom.render import Grid, ground_truth, render, scan_grid
+from inference.phantom.render import Grid, acquire, ground_truth, place_head, render, scan_grid
 from inference.phantom.scanner import scanner
 from inference.phantom.slices import Placed, SliceOrder, write_localizer, write_slices
 
@@ -72,8 +72,9 @@ def write_study(
     if options.localizer:
         paths += _write_localizer(patient, visit_index, folder)
     grid = options.grid(patient, visit_index)
+    scene = place_head(patient, visit_index, grid=grid)  # once: the contrasts share the anatomy
     for number, role in enumerate(options.roles, start=2):
-        values, affine = render(patient, visit_index, role, grid=grid, volumetric=options.volumetric)
+        values, affine = acquire(scene, role, volumetric=options.volumetric)
         paths += write_volume(
             values, affine, patient, visit_index, folder / f"{number:03d}-{role}", role=role, options=options
         )
