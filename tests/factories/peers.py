@@ -40,14 +40,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(what: str, true: Callable[[], object], *, timeout_s: float = 120.0) -> Any:
+def wait_until(what: str, true: Callable[[], object], *, timeout_s: float = 180.0, every_s: float = 0.2) -> Any:
     """Return the first true value, or fail naming what was waited for."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         value = true()
         if value:
             return value
-        time.sleep(0.2)
+        time.sleep(every_s)
     pytest.fail(f"waited {timeout_s:.0f} s for: {what}")
 
 

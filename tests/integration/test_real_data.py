@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ import nibabel
 import numpy as np
 import pytest
 import yaml
-from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_file_meta_info
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import Comprehensive3DSRStorage, ImplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
-from pynetdicom.dimse_primitives import C_STORE
 
 from dicom_node.receive import statuses
 from dicom_node.receive.contexts import NATIVE, decodable
@@ -35,8 +36,6 @@ from tests.factories.peers import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from pynetdicom.association import Association
 
     from tests.factories.peers import Node, Orthanc, PhantomStudies
 
@@ -70,8 +69,7 @@ def cut(path: Path) -> RawObject:
     offset, meta = 0, None
     if content[128:132] == b"DICM":
         try:
-            ds = dcmread(io.BytesIO(content), specific_tags=[], stop_before_pixels=True)
-            meta = ds.file_meta
+            meta = read_file_meta_info(path)
             offset = 144 + int(meta.FileMetaInformationGroupLength)
         except (InvalidDicomError, AttributeError, OSError, ValueError):
             meta, offset = None, 132
@@ -83,30 +81,31 @@ def cut(path: Path) -> RawObject:
     )
 
 
-def associate(node: Node, raw: RawObject) -> Association:
-    """Propose just what the object needs."""
+def part10(raw: RawObject, path: Path) -> Path:
+    """Write an object as a file whose meta fits its C-STORE, its data set untouched."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = raw.sop_class_uid
+    meta.MediaStorageSOPInstanceUID = raw.sop_instance_uid
+    meta.TransferSyntaxUID = raw.transfer_syntax_uid
+    buffer = DicomBytesIO()
+    buffer.write(bytes(128) + b"DICM")
+    write_file_meta_info(buffer, meta, enforce_standard=True)
+    path.write_bytes(buffer.getvalue() + raw.data_set)
+    return path
+
+
+def send_raw(node: Node, path: Path, scratch: Path) -> str:
+    """Send a file's data set byte by byte as it is; return the named status, or that no context was accepted."""
+    raw = cut(path)
     ae = AE(ae_title=SCANNER_AE)
     ae.add_requested_context(raw.sop_class_uid, raw.transfer_syntax_uid)
-    return ae.associate("127.0.0.1", node.port, ae_title=NODE_AE)
-
-
-def send_raw(node: Node, path: Path) -> str:
-    """Send a file as it is and return what became of it: a named status, or that no context was accepted."""
-    raw = cut(path)
-    association = associate(node, raw)
-    if not association.is_established:
+    association = ae.associate("127.0.0.1", node.port, ae_title=NODE_AE)
+    if not association.is_established or not association.accepted_contexts:
+        association.abort()
         return "no presentation context"
-    request = C_STORE()
-    request.MessageID = 1
-    request.AffectedSOPClassUID = raw.sop_class_uid
-    request.AffectedSOPInstanceUID = raw.sop_instance_uid
-    request.Priority = 0
-    request.DataSet = io.BytesIO(raw.data_set)
-    (context,) = association.accepted_contexts
-    association.dimse.send_msg(request, context.context_id)
-    _, response = association.dimse.get_msg(block=True)
+    response = association.send_c_store(part10(raw, scratch))
     association.release()
-    assert response is not None, f"{path.name}: no answer"
+    assert "Status" in response, f"{path.name}: no answer"
     assert response.Status in NAMED, f"{path.name}: status 0x{response.Status:04X} has no name"
     return statuses.NAMES[response.Status]
 
@@ -122,9 +121,19 @@ def unpacked(archives: Iterator[Path], folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-@pytest.mark.usefixtures("dcmtk")
+@pytest.fixture
+def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send the bytes of files as they are."""
+    monkeypatch.setattr("pynetdicom._config.STORE_SEND_CHUNKED_DATASET", True)
+
+
+@pytest.mark.usefixtures("dcmtk", "undecoded")
 def test_real_series_end_in_a_visible_state_beside_a_good_patient(
-    real_data: Path, orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies, tmp_path: Path
+    real_data: Path,
+    orthanc: Orthanc,
+    make_node: Callable[..., Node],
+    phantom: PhantomStudies,
+    tmp_path: Path,
 ) -> None:
     """Every real and odd file gets a named answer and every patient a state with a reason; the good one is reported."""
     node = make_node(pacs=[destination(orthanc)])
@@ -135,9 +144,10 @@ def test_real_series_end_in_a_visible_state_beside_a_good_patient(
     odd = sorted((real_data / "dicom_odd").glob("*.dcm"))
     for files in unpacked((real_data / "dicom_odd").glob("*.tar.xz"), tmp_path / "odd").values():
         odd += files
+    scratch = tmp_path / "scratch.dcm"
     storescu(phantom.folders[:2], node)
-    answers = {name: {send_raw(node, path) for path in files[:40]} for name, files in series.items()}
-    odd_answers = {path.name: send_raw(node, path) for path in odd}
+    answers = {name: {send_raw(node, path, scratch) for path in files[:40]} for name, files in series.items()}
+    odd_answers = {path.name: send_raw(node, path, scratch) for path in odd}
     storescu(phantom.folders[2:4], node)
 
     assert all(each == {"success"} for each in answers.values()), answers
