@@ -1,8 +1,9 @@
 """Which voxels of a scan move the answer: integrated gradients of the primary logit, one time point at a time.
 
-The scan is faded in from black in steps while the features of all other scans stay as they are; gradients along the
-way, times the scan, share the change of the logit out over the voxels (completeness). Signs are dropped: a reader
-wants to know where the model looked. The map is smoothed, because gradients through a stem of stride 2 are grainy.
+The scan is faded in from a flat brain of the same mean, in steps, while the features of all other scans stay as they
+are; gradients along the way, times the difference, share the change of the logit out over the voxels (completeness).
+Signs are dropped: a reader wants to know where the model looked. The map is smoothed, because gradients through a stem
+of stride 2 are grainy.
 
 Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017 (arXiv 1703.01365), midpoint rule. The paper
 of the temporal network names no saliency method.
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 STEPS = 8
 SMOOTHING_VOXELS = 1.0
-METHOD = f"integrated gradients from a black volume, {STEPS} steps, absolute value, Gaussian {SMOOTHING_VOXELS:g} voxel"
+METHOD = f"integrated gradients from a flat brain, {STEPS} steps, absolute value, Gaussian {SMOOTHING_VOXELS:g} voxel"
 
 
 def attribute(network: TemporalNetwork, volume: Tensor, features: Tensor, time_point: int) -> Tensor:
@@ -37,16 +38,23 @@ def attribute(network: TemporalNetwork, volume: Tensor, features: Tensor, time_p
         time_point: which place of `features` the scan fills, from 0.
     """
     lengths = torch.tensor([features.shape[0]])
+    flat = flat_brain(volume)
     total = torch.zeros_like(volume)
     for step in range(STEPS):
-        faded = (volume * ((step + 0.5) / STEPS)).requires_grad_()
+        faded = (flat + (volume - flat) * ((step + 0.5) / STEPS)).requires_grad_()
         with torch.enable_grad():
             encoded = network.encode(faded[None])[0].to(features.dtype)
             places = [encoded if place == time_point else each for place, each in enumerate(features)]
             logit = network.head(torch.stack(places)[None], lengths)[:, 0, 0].mean()
             (gradient,) = torch.autograd.grad(logit, faded)
         total += gradient
-    return volume * total / STEPS
+    return (volume - flat) * total / STEPS
+
+
+def flat_brain(volume: Tensor) -> Tensor:
+    """Return the scan (C, Z, Y, X) without its content: its mean wherever it is not 0."""
+    brain = volume > 0
+    return brain * (volume.sum() / brain.sum().clamp(min=1))
 
 
 def to_map(attributions: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,9 +6,10 @@ Encoder and head are separate, so that the features of a scan are computed once 
 are never encoded, are masked in the attention, and the packed LSTM ends on the last real scan: the published code pads
 with zero volumes and reads the last padded step, which makes its answer depend on the padding.
 
-Source: Tak et al., NEJM AI 2025 (10.1056/AIoa2400703), re-implemented from its description. `residual`, `standardise`
-and several `members` are ours: without the first, an untrained attention averages all scans and hides their order;
-without the second, the LSTM starts saturated by what all scans have in common.
+Source: Tak et al., NEJM AI 2025 (10.1056/AIoa2400703), re-implemented from its description. `residual`,
+`standardise`, `bright_from` and several `members` are ours, for little data and few hours: an untrained attention
+averages all scans and hides their order, an LSTM starts saturated by what all scans have in common, and disease is what
+is brighter than brain on FLAIR.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class TemporalConfig:
     stem_kernel: int = 7
     dropout: float = 0.2
     margin: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0), (0, 0))  # (Z, Y, X)
+    bright_from: float | None = None  # read only what exceeds this multiple of the brain's mean
     residual: bool = False
     standardise: bool = False  # features to mean 0, SD 1 over the training scans
     members: int = 1  # heads of the ensemble over the one encoder
@@ -63,6 +65,7 @@ SIZES: Mapping[str, TemporalConfig] = {
         hidden=128,
         stem_kernel=5,
         margin=((0, 6), (4, 4), (4, 4)),  # of the stretched MNI152
+        bright_from=1.2,
         residual=True,
         standardise=True,
     ),
@@ -125,10 +128,11 @@ class TemporalNetwork(nn.Module):
         return torch.cat([self._encode(part) for part in torch.split(volumes, _ENCODER_BATCH)])
 
     def _encode(self, volumes: Tensor) -> Tensor:
-        read = [
-            slice(low, size - high) for (low, high), size in zip(self.config.margin, volumes.shape[2:], strict=True)
-        ]
-        inner = volumes[:, :, read[0], read[1], read[2]]
+        (z_low, z_high), (y_low, y_high), (x_low, x_high) = self.config.margin
+        depth, rows, columns = volumes.shape[2:]
+        inner = volumes[:, :, z_low : depth - z_high, y_low : rows - y_high, x_low : columns - x_high]
+        if self.config.bright_from is not None:
+            inner = (inner / _brain_mean(inner) - self.config.bright_from).clamp(min=0)
         features: Tensor = self.norm(self.encoder(inner.contiguous(memory_format=torch.channels_last_3d)))
         return features
 
@@ -146,6 +150,14 @@ class TemporalNetwork(nn.Module):
         encoded = self.encode(volumes[real])  # (sum of lengths, D)
         features = encoded.new_zeros((*real.shape, encoded.shape[-1]))
         return features.masked_scatter(real[..., None], encoded)
+
+
+def _brain_mean(volumes: Tensor) -> Tensor:
+    """Return the mean (N, 1, 1, 1, 1) over what is not background, 0, in volumes (N, C, Z, Y, X); 1 if all is."""
+    axes = (1, 2, 3, 4)
+    brain = (volumes > 0).sum(axes, keepdim=True)
+    mean = volumes.sum(axes, keepdim=True) / brain.clamp(min=1)
+    return torch.where(brain > 0, mean, torch.ones_like(mean))
 
 
 def build(size: str = "small", *, outputs: int = 1, members: int = 1, channels: int = 1) -> TemporalNetwork:

@@ -67,7 +67,7 @@ SHIPPED = Recipe(
     test=Split(name="test", first_seed=400_000, patients=300, n_visits=6),
     pretext_patients=1000,
     pretext=Schedule(epochs=1, encoder_rate=1e-3, head_rate=1e-3, batch_patients=4),
-    recurrence=Schedule(epochs=3, encoder_rate=1e-3, head_rate=1e-3, batch_patients=4),
+    recurrence=Schedule(epochs=1, encoder_rate=1e-3, head_rate=1e-3, batch_patients=4),
     heads=Schedule(epochs=20, encoder_rate=0.0, head_rate=5e-4, patience=6),
 )
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from inference.models import TemporalConfig, TemporalNetwork
-from inference.saliency import attribute, to_map
+from inference.saliency import attribute, flat_brain, to_map
 
 LENGTHS = torch.tensor([3])
 
@@ -24,14 +24,14 @@ def _logit(network: TemporalNetwork, volumes: torch.Tensor) -> float:
 
 
 def test_attributions_add_up_to_the_change_of_the_logit() -> None:
-    """Completeness: their sum is the logit of the scan minus that of a black scan in its place."""
+    """Completeness: their sum is the logit of the scan minus that of a flat brain in its place."""
     network, volumes = _network(0), torch.rand(3, 1, 16, 16, 16)
     with torch.no_grad():
         features = network.encode(volumes)
     attributions = attribute(network, volumes[1], features, 1)
-    black = volumes.clone()
-    black[1] = 0
-    change = _logit(network, volumes) - _logit(network, black)
+    flat = volumes.clone()
+    flat[1] = flat_brain(volumes[1])
+    change = _logit(network, volumes) - _logit(network, flat)
     assert attributions.shape == (1, 16, 16, 16)
     assert float(attributions.sum()) == pytest.approx(change, rel=0.1, abs=1e-3)
 
