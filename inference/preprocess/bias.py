@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import SimpleITK as sitk  # noqa: N813 - the library's own short name
 
+from inference.preprocess.images import head_mask
+
 GRID_MM = 8.0  # on 3 real scans: 7 to 12 times faster than 4 mm, fields agree to 1-3 %
 ITERATIONS = (25, 25, 10)
 CONVERGENCE = 1e-3
@@ -14,7 +16,7 @@ WORK_UNITS = 1
 def estimate_log_bias(coarse: sitk.Image) -> sitk.Image:
     """Return the logarithm of the bias field of a coarse, positive image, on the same grid."""
     floor = sitk.Maximum(coarse, 1e-3)
-    head = sitk.OtsuThreshold(coarse, 0, 1, 128)
+    head = head_mask(coarse)
     correction = sitk.N4BiasFieldCorrectionImageFilter()
     correction.SetNumberOfWorkUnits(WORK_UNITS)
     correction.SetMaximumNumberOfIterations(ITERATIONS)

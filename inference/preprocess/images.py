@@ -82,3 +82,11 @@ def coarsen(image: sitk.Image, spacing_mm: float) -> sitk.Image:
     factors = [max(1, round(spacing_mm / each)) for each in image.GetSpacing()]
     factors = [min(factor, size) for factor, size in zip(factors, image.GetSize(), strict=True)]
     return sitk.BinShrink(image, factors)
+
+
+def head_mask(coarse: sitk.Image) -> sitk.Image:
+    """Return 1 where a coarse image is brighter than air, by Otsu's method with three classes: air, tissue, bright.
+
+    Two classes do not do: fat on T1 and fluid on T2 can outshine the brain by so much that the brain falls to the air.
+    """
+    return sitk.OtsuMultipleThresholds(coarse, 2, 0, 128) > 0

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the library's own short name
 from scipy import ndimage
 
-from inference.preprocess.images import affine_of, coarsen, to_image, to_matrix
+from inference.preprocess.images import affine_of, coarsen, head_mask, to_image, to_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def _surround(scan: sitk.Image) -> sitk.Image:
 
 def _tissue(scan: sitk.Image) -> sitk.Image:
     """Return where a scan is brighter than air, on the coarsest grid."""
-    return sitk.OtsuThreshold(coarsen(scan, LEVELS_MM[0]), 0, 1, 128)
+    return head_mask(coarsen(scan, LEVELS_MM[0]))
 
 
 def _level(fixed: sitk.Image, rim: sitk.Image, scan: sitk.Image, spacing_mm: float) -> _Level:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813 - the library's own short name
 from scipy.spatial.transform import Rotation
 
 from inference.preprocess import Preprocessed, Quality, load_template, to_native
-from inference.preprocess.images import affine_of, grid_image, resample, to_image, to_matrix, to_transform
+from inference.preprocess.images import affine_of, grid_image, head_mask, resample, to_image, to_matrix, to_transform
 from inference.preprocess.stretch import normalise, stretch, stretched_affine
 from inference.results import QualityFlag, SourceSlice
 from inference.volume import Volume
@@ -116,6 +117,17 @@ def test_images_keep_their_place():
     matrix = rigid((5, 6, 7), (8, 9, 10))
     assert to_matrix(to_transform(matrix)) == pytest.approx(matrix)
     assert resample(to_image(array, affine), grid_image(array.shape, affine), np.eye(4)) == pytest.approx(array)
+
+
+def test_bright_fat_does_not_turn_the_brain_into_air():
+    """Air, a brain and a shell of fat seven times as bright: both are head."""
+    z, y, x = np.indices((24, 24, 24)) - 11.5
+    radius = np.sqrt(z**2 + y**2 + x**2)
+    values = np.random.default_rng(0).uniform(0, 20, radius.shape) + 200.0 * (radius < 8)
+    values[(radius > 9) & (radius < 11)] = 1400.0
+    mask = sitk.GetArrayFromImage(head_mask(to_image(values.astype(np.float32), np.eye(4)))) > 0
+    assert mask[(radius < 8) | ((radius > 9) & (radius < 11))].all()
+    assert not mask[radius > 11].any()
 
 
 def test_a_saved_scan_loads_as_it_was(tmp_path):
