@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import yaml
+from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
@@ -73,9 +74,13 @@ def cut(path: Path) -> RawObject:
             offset = 144 + int(meta.FileMetaInformationGroupLength)
         except (InvalidDicomError, AttributeError, OSError, ValueError):
             meta, offset = None, 132
+    try:  # as a sender names it; what cannot be parsed is named by its file meta
+        named = dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).get("SOPInstanceUID")
+    except (InvalidDicomError, AttributeError, OSError, ValueError, EOFError):
+        named = None
     return RawObject(
         sop_class_uid=str(getattr(meta, "MediaStorageSOPClassUID", MRImageStorage)),
-        sop_instance_uid=str(getattr(meta, "MediaStorageSOPInstanceUID", f"2.25.{path.stat().st_size}")),
+        sop_instance_uid=str(named or getattr(meta, "MediaStorageSOPInstanceUID", f"2.25.{path.stat().st_size}")),
         transfer_syntax_uid=str(getattr(meta, "TransferSyntaxUID", ImplicitVRLittleEndian)),
         data_set=content[offset:],
     )
