@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,3 +62,26 @@ def test_a_kill_in_each_step_leaves_one_report(
     status = node.status()
     assert status["runs"] == {"reported": 1}
     assert status["deliveries"] == {"sent": 1}
+
+
+@pytest.mark.usefixtures("dcmtk")
+def test_a_dead_worker_is_replaced_and_never_blocks_reception(
+    orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies
+) -> None:
+    """The worker alone is killed while it infers: the node goes on receiving, a new worker finishes the run."""
+    node = make_node(pacs=[destination(orthanc)])
+    node.import_cohort(phantom.cohort_row)
+    node.start()
+    storescu(phantom.folders[:3], node)
+    wait_until("the run to be at work", lambda: logged(node, "step.started", "infer"))
+    os.kill(worker_pid(node), signal.SIGKILL)
+    storescu(phantom.folders[:1], node)  # duplicates: answered while nobody infers
+    wait_for_report(node)
+    assert node.status()["runs"] == {"reported": 1}
+    node.stop()
+
+
+def worker_pid(node: Node) -> int:
+    """Return the process of the worker that was started last."""
+    started = [line for line in node.log_lines() if line.get("event") == "process.started" and line.get("pid")]
+    return int([line["pid"] for line in started if line["role"] == "worker"][-1])
