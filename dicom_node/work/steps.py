@@ -70,7 +70,7 @@ class RunSteps:
         """Run the model and freeze its answer.
 
         Raises:
-            NodeError: if the run or its inputs are lost, or its model is no longer the one it was proposed for.
+            NodeError: if the run or its inputs are lost.
         """
         with self._noting_errors(run_key):
             self._infer(run_key)
@@ -98,10 +98,10 @@ class RunSteps:
 
     def _infer(self, run_key: str) -> None:
         run = self._run(run_key)
-        if run.state is RunState.SUPERSEDED or (run.result is not None and self._saliency_files(run_key)):
+        served = self._served(run)
+        if served is None or (run.result is not None and self._saliency_files(run_key)):
             return
         self.log.info(events.STEP_STARTED, step="infer", run=run_key[:12], task=run.task)
-        served = self._served(run)
         paths = self._paths(run)
         newest_only = served.task.saliency.time_points == "newest"
         chosen = (-1,) if newest_only else tuple(range(len(run.inputs.time_points)))
@@ -114,20 +114,19 @@ class RunSteps:
 
     def _encode(self, run_key: str) -> None:
         run = self._run(run_key)
-        with self.database.read() as ledger:
-            known = runs.objects_of(ledger, run_key)
-        if known or run.state is RunState.SUPERSEDED:
+        served = self._served(run)
+        if served is None or run.encoded_at is not None:
             return
         self.log.info(events.STEP_STARTED, step="encode", run=run_key[:12], task=run.task)
         paths = self._paths(run)
         maps = [SaliencyMap.load(path) for path in self._saliency_files(run_key)]
         context = build_context(run, self._sources(run, paths))
-        encoded = encode_objects(context, maps, self._served(run).task.report_template, paths)
+        encoded = encode_objects(context, maps, served.task.report_template, paths)
         objects = [self._to_outbox(run_key, position, each) for position, each in enumerate(encoded)]
         now = self.clock()
         with self.database.write() as ledger:
             runs.record_objects(ledger, run_key, objects, now)
-            deliveries.create(ledger, run_key, self._destinations(run), now)
+            deliveries.create(ledger, run_key, self._destinations(run, served), now)
             patients.touch(ledger, run.patient_row)
         self.log.info(events.RUN_FINISHED, run=run_key[:12], task=run.task, version=run.version, objects=len(objects))
 
@@ -139,12 +138,16 @@ class RunSteps:
             raise NodeError(msg)
         return run
 
-    def _served(self, run: Run) -> ServedTask:
+    def _served(self, run: Run) -> ServedTask | None:
+        """Return the task of a run, None if it is superseded: by a newer run, or because its model was exchanged."""
         served = self.tasks.get(run.task)
-        if served is None or served.bundle_digest != run.bundle_digest:
-            msg = f"run {run.run_key[:12]}: its task or bundle is no longer served here; it will be decided anew"
-            raise NodeError(msg)
-        return served
+        if run.state is not RunState.SUPERSEDED and served is not None and served.bundle_digest == run.bundle_digest:
+            return served
+        with self.database.write() as ledger:
+            runs.set_state(ledger, run.run_key, RunState.SUPERSEDED)
+            patients.touch(ledger, run.patient_row)
+        self.log.info(events.RUN_SUPERSEDED, run=run.run_key[:12], task=run.task)
+        return None
 
     def _paths(self, run: Run) -> dict[str, Path]:
         wanted = [
@@ -182,13 +185,13 @@ class RunSteps:
             predecessor_report=next((each for each in reports if each.kind == "report"), None),
         )
 
-    def _destinations(self, run: Run) -> list[str]:
+    def _destinations(self, run: Run, served: ServedTask) -> list[str]:
         """Return who gets this report: nobody in shadow mode; an unvalidated model's only phantoms' archives."""
         if self.settings.mode == "shadow":
             return []
         with self.database.read() as ledger:
             phantom = patients.is_phantom(ledger, run.patient_row)
-        validated = phantom or not self._served(run).synthetic
+        validated = phantom or not served.synthetic
         return [pacs.name for pacs in self.settings.pacs if pacs.results and (validated or pacs.allow_unvalidated)]
 
     def _to_outbox(self, run_key: str, position: int, encoded: EncodedObject) -> runs.OutboxObject:

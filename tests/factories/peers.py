@@ -152,6 +152,7 @@ class Node:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
+        wait_until("the children to be gone", lambda: not _answers(self.port), timeout_s=10, every_s=0.01)
 
     def stop(self) -> None:
         """End it with SIGTERM, which drains."""
