@@ -59,8 +59,8 @@ Calibration: slope {slope:.3f}, intercept {intercept:.3f}, fitted on other phant
 That a single scan cannot know the outcome is built into the phantoms, not discovered. Scans were rendered in model
 space, not read from DICOM and registered; what real preprocessing costs is not in this table (in a spot check of four
 phantoms, probabilities through DICOM and through model space differed by 0.03 on average, 0.17 at most). Gaps between
-scans are independent of the outcome here; in a clinic they are not. No real tumour, scanner or treatment was seen. The interval
-that a report shows is the spread of heads that share one encoder, hence too narrow.
+scans are independent of the outcome here; in a clinic they are not. No real tumour, scanner or treatment was seen. The
+interval that a report shows is the spread of heads that share one encoder, hence too narrow.
 """
 
 
