@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 NODE_AE: Final = "TEMPORALNODE"
 SENDER_AE: Final = "DEMOSCANNER"
 ISSUER: Final = "PHANTOM"
-PATIENT_SEED: Final = 7
+PATIENT_SEED: Final = 27  # a lesion that grows
 VISITS: Final = 4
 ENHANCED_VISIT: Final = 2
 NEWEST_DAYS_AGO: Final = 3
