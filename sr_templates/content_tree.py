@@ -62,7 +62,7 @@ def build_tree(context: ReportContext, template: ReportTemplate, captures: Seque
             CodeContentItem(
                 codes.PROCEDURE_REPORTED, template.procedure.concept(), RelationshipTypeValues.HAS_CONCEPT_MOD
             ),
-            TextContentItem(codes.SUMMARY, "\r\n".join(wording.summary(context, template)), CONTAINS),
+            TextContentItem(codes.SUMMARY, "\r\n".join(wording.summary(context, template, captures)), CONTAINS),
             *(_capture(each) for each in captures),
             _image_library(context, template),
             _imaging_measurements(context, template),

@@ -59,7 +59,7 @@ def build_saliency(
     role = _role(context, saliency)
     day = context.time_points[saliency.time_point].acquired.date().isoformat()
     frames = _choose_frames(saliency)
-    lines = (wording.short_warning(context), wording.NOT_A_LESION, f"{role} of {day}")
+    lines = (wording.short_warning(context), f"{role} of {day}", wording.NOT_A_LESION)
     pixels = _render(saliency, frames, lines, template.saliency_threshold)
 
     sop_class_uid = MultiFrameTrueColorSecondaryCaptureImageStorage

@@ -177,8 +177,7 @@ def _draw_views(figure: Figure, context: ReportContext, template: ReportTemplate
         return
     day = context.time_points[saliency.time_point].acquired.date().isoformat()
     threshold = template.saliency_threshold
-    method = f" ({context.result.saliency_method})" if context.result.saliency_method else ""
-    caption = f"{wording.NOT_A_LESION}{method}; scan of {day}, cuts through the peak, colour from {threshold:.1f} to 1"
+    caption = f"{wording.NOT_A_LESION}; scan of {day}, cuts through the peak, colour from {threshold:.1f} to 1"
     _write(figure, 0.05, 0.545, caption, fontsize=9, color=_WARNING)
     width = _VIEW_PX / _SIZE_PX
     gap = (1 - 3 * width) / 4
@@ -199,7 +198,8 @@ def _draw_views(figure: Figure, context: ReportContext, template: ReportTemplate
 def _draw_small_print(figure: Figure, context: ReportContext) -> None:
     """Write what was used, what was not, and which model answered; what does not fit stands in the report."""
     model = _wrapped(wording.model(context))[:_MODEL_LINES]
-    used = _wrapped((*wording.scans(context), *wording.predecessor(context), *wording.remarks(context)))
+    method = (f"Saliency: {context.result.saliency_method}",) if context.result.saliency_method else ()
+    used = _wrapped((*wording.scans(context), *wording.predecessor(context), *wording.remarks(context), *method))
     room = _LINES - len(model)
     if len(used) > room:
         used = [*used[: room - 1], f"... and {len(used) - room + 1} more lines: see the Structured Report"]

@@ -9,6 +9,10 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom import Dataset
+
     from inference.results import Output, PrefixRisk
     from sr_templates.sources import ReportContext, TimePointEvidence
     from sr_templates.template import ReportTemplate
@@ -144,13 +148,20 @@ def predecessor(context: ReportContext) -> tuple[str, ...]:
     return (f"Updates report of {earlier.issued.isoformat()}, which stays valid for its own scans.",)
 
 
-def summary(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
-    """Return the Summary of the report, line by line."""
+def captures(images: Sequence[Dataset]) -> tuple[str, ...]:
+    """Return where in the study the images of this result stand, for viewers that cannot follow a reference."""
+    found = [f"series {each.SeriesNumber} ({each.SeriesDescription})" for each in images]
+    return (f"Images of this result in this study: {', '.join(found)}",) if found else ()
+
+
+def summary(context: ReportContext, template: ReportTemplate, images: Sequence[Dataset]) -> tuple[str, ...]:
+    """Return the Summary of the report, line by line; `images` are the captures that it points at."""
     return (
         *warnings(context),
         *answers(context, template),
         *scans(context),
         *remarks(context),
+        *captures(images),
         *predecessor(context),
         *model(context),
     )

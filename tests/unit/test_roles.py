@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dicom_node.documents import check_document
 from dicom_node.errors import ConfigError
-from dicom_node.timeline.documents import check_document
 from dicom_node.timeline.model import Role
 from dicom_node.timeline.roles import classify, classify_series, series_attributes
 from dicom_node.timeline.selection import Selection

@@ -225,7 +225,10 @@ def test_captures_are_referenced_in_the_tree_and_in_the_evidence() -> None:
         if item.ValueType == "IMAGE"
     }
     assert named == {"SALIENCY_MAP": saliency.SOPInstanceUID, "SUMMARY_PAGE": page.SOPInstanceUID}
-    assert set(named.values()) <= read_report(ds).input_sop_instance_uids
+    report = read_report(ds)
+    assert set(named.values()) <= report.input_sop_instance_uids
+    where = "series 9002 (RUO AI saliency T1c 2024-10-18), series 9003 (RUO AI summary page)"
+    assert f"Images of this result in this study: {where}" in report.summary
 
 
 def test_each_time_point_has_its_context_and_its_prefix_probability() -> None:
