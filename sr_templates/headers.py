@@ -29,7 +29,7 @@ _TYPE_2 = (
 )  # fmt: skip
 _TYPE_3 = (
     "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence",
-    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    "QualityControlSubject", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
     "StudyDescription", "ProcedureCodeSequence", "IssuerOfAccessionNumberSequence",
     "PatientAge", "PatientSize", "PatientWeight",
 )  # fmt: skip
