@@ -15,7 +15,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node import events
 from dicom_node.deliver.postman import Postman
-from dicom_node.errors import NodeError
 from dicom_node.ledger import arrivals, patients, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import Log, load_key, open_log
@@ -43,7 +42,6 @@ INDEX_S: Final = 0.25
 BEAT_S: Final = 15.0
 SWEEP_S: Final = 3600.0
 DRAIN_S: Final = 30
-SCHEMA_WAIT_S: Final = 60.0
 ROLES: Final = ("node", "listener", "worker", "deliver")
 
 
@@ -76,8 +74,6 @@ def prepare(settings: Settings) -> None:
     InstanceFiles(folders.instances).prepare()
     database = Database(settings.ledger_url)
     database.migrate()
-    with database.write() as ledger:
-        patients.touch_all(ledger)  # configuration or models may have changed: decide everything anew
     database.close()
     Engine.prepare(settings.engine_url)
 
@@ -144,6 +140,8 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
         _every(scheduler, BEAT_S, _beat(found, me), found.log)
         return
     _sweep_instances(found)
+    with found.database.write() as ledger:
+        patients.touch_all(ledger)  # configuration or models may have changed: decide everything anew
     reconciler = Reconciler(
         rules=Rules(settings=found.settings, selection=load_selection(selection_file(found.settings.selection))),
         database=found.database,
@@ -210,26 +208,6 @@ def predictors(found: Parts) -> Callable[[ServedTask], Predicts]:
         return loaded[served.bundle_digest]
 
     return predictor_for
-
-
-def wait_for_schema(settings: Settings) -> None:
-    """Wait for the node process of another host to bring the schema up to date.
-
-    Raises:
-        NodeError: if it does not within a minute.
-    """
-    deadline = time.monotonic() + SCHEMA_WAIT_S
-    database = Database(settings.ledger_url)
-    while True:
-        try:
-            database.require_newest_schema()
-        except NodeError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
-        else:
-            database.close()
-            return
 
 
 def sweep_cache(found: Parts, at: datetime) -> int:
