@@ -15,7 +15,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node import events
 from dicom_node.deliver.postman import Postman
-from dicom_node.ledger import arrivals, patients, presence
+from dicom_node.ledger import arrivals, cohort, patients, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import Log, load_key, open_log
 from dicom_node.receive.files import InstanceFiles
@@ -33,12 +33,14 @@ from dicom_node.work.tasks import load_tasks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Connection
+
     from dicom_node.settings import Settings
     from dicom_node.work.steps import Predicts
     from dicom_node.work.tasks import ServedTask
 
 TICK_S: Final = 1.0
-INDEX_S: Final = 0.25
+INDEX_S: Final = 0.1
 BEAT_S: Final = 15.0
 SWEEP_S: Final = 3600.0
 DRAIN_S: Final = 30
@@ -46,8 +48,8 @@ ROLES: Final = ("node", "listener", "worker", "deliver")
 
 
 def now() -> datetime:
-    """The clock of a running node."""
-    return datetime.now(UTC)
+    """Return the time on the site's clock, tz-aware: scanners and calendars around the node keep local days."""
+    return datetime.now(UTC).astimezone()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +137,13 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     )
     engine.start()
     stack.callback(engine.stop, drain_s=DRAIN_S)
-    scheduler = _scheduler(stack)
     if role == "deliver":
-        _every(scheduler, BEAT_S, _beat(found, me), found.log)
+        _every(_scheduler(stack), BEAT_S, _beat(found, me), found.log)
         return
     _sweep_instances(found)
     with found.database.write() as ledger:
         patients.touch_all(ledger)  # configuration or models may have changed: decide everything anew
+        _audit_openings(found, ledger)
     reconciler = Reconciler(
         rules=Rules(settings=found.settings, selection=load_selection(selection_file(found.settings.selection))),
         database=found.database,
@@ -152,7 +154,8 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
         log=found.log,
     )
     indexer = Indexer(found.database, found.files, stack.enter_context(Reader()), found.log)
-    _every(scheduler, INDEX_S, lambda: _drain(indexer), found.log)
+    scheduler = _scheduler(stack)  # after the reader, so that it stops before the reader is closed
+    _every(scheduler, INDEX_S, indexer.run_once, found.log)
     _every(scheduler, TICK_S, reconciler.tick, found.log)
     _every(scheduler, SWEEP_S, lambda: sweep_cache(found, now()), found.log)
     listener = Listener(found.settings, found.database, found.files, found.log)
@@ -228,9 +231,13 @@ def _sweep_instances(found: Parts) -> None:
     found.log.info(events.STORAGE_RECONCILED, count=len(known), removed=removed)
 
 
-def _drain(indexer: Indexer) -> None:
-    while indexer.run_once():
-        pass
+def _audit_openings(found: Parts, ledger: Connection) -> None:
+    """Keep in the audit that a destination is open to results of phantom-trained models (invariant 10)."""
+    for pacs in found.settings.pacs:
+        if pacs.allow_unvalidated:
+            cohort.write_audit(
+                ledger, at=now(), actor="configuration", action="allow_unvalidated", subject=pacs.name, details={}
+            )
 
 
 def _beat(found: Parts, me: str) -> Callable[[], None]:

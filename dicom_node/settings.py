@@ -148,6 +148,7 @@ class Orthanc(Document):
     """An Orthanc reached by its REST API; user name and password come from the named environment variables."""
 
     url: str = Field(pattern=r"^https?://")
+    timeout_s: float = Field(default=60, gt=0)
     username_env: str | None = None
     password_env: str | None = None
 

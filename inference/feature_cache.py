@@ -75,9 +75,11 @@ def recall(folder: Path | None, key: str, kind: type[StoredT]) -> StoredT | None
     try:
         with zipfile.ZipFile(path) as archive:
             torn = archive.testzip()  # checks every member's CRC
-        return None if torn else kind.load(path)
+        value = None if torn else kind.load(path)
+        path.touch()  # in use: a sweep by age leaves it
     except _UNREADABLE:
         return None
+    return value
 
 
 def remember(folder: Path | None, key: str, value: Stored) -> None:

@@ -21,7 +21,7 @@ def send(parcels: Sequence[Parcel], destination: Orthanc) -> Outcome:
     client = orthanc.OrthancApiClient(destination.url, user=user, pwd=password)
     try:
         for parcel in parcels:
-            client.upload_file(str(parcel.path))
+            client.post("instances", data=parcel.path.read_bytes(), timeout=destination.timeout_s)
     except orthanc.HttpError as error:
         return _judge(error.http_status_code)
     except (orthanc.OrthancApiException, requests.RequestException):

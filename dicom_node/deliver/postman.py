@@ -48,11 +48,7 @@ class Postman:
         self._clock = clock
 
     def deliver(self, key: str) -> None:
-        """Make the attempt that the key names, unless it was made already.
-
-        Raises:
-            NodeError: if an object of the outbox is lost.
-        """
+        """Make the attempt that the key names, unless it was made already."""
         run_key, destination, attempt = key.split("/")
         with self._database.read() as ledger:
             delivery = deliveries.get(ledger, run_key, destination)
@@ -68,8 +64,18 @@ class Postman:
             for each in objects
         ]
         self._log.info(events.STEP_STARTED, step="deliver", run=run_key[:12], destination=destination)
-        outcome = self._send(parcels, self._archives.get(destination))
+        outcome = self._try_to_send(parcels, self._archives.get(destination))
         self._record(delivery, outcome, int(attempt), len(parcels))
+
+    def _try_to_send(self, parcels: list[Parcel], pacs: Pacs | None) -> Outcome:
+        """Send, turning whatever is raised into an outcome, so that every attempt has its end in the ledger."""
+        try:
+            return self._send(parcels, pacs)
+        except NodeError as error:
+            return Outcome(verdict=Verdict.FAILED, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - the edge: an attempt that breaks is tried again with backoff
+            self._log.failure(events.DELIVERY_RETRIED, error)
+            return Outcome(verdict=Verdict.RETRY, reason=f"the attempt broke: {type(error).__name__}")
 
     def _send(self, parcels: list[Parcel], pacs: Pacs | None) -> Outcome:
         if pacs is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, insert, select, update
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dicom_node.timeline.model import InstanceFacts
 
 MOST_TRIES: Final = 3
+BURST_PAUSE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +197,7 @@ def _receive_into_study(connection: Connection, patient_id: int, uid: str, at: d
     if held is None:
         connection.execute(
             insert(study).values(
-                study_instance_uid=uid, patient=patient_id, first_received_at=at, last_received_at=at, stat=stat
+                study_instance_uid=uid, patient=patient_id, burst_started_at=at, last_received_at=at, stat=stat
             )
         )
         return
@@ -204,7 +205,7 @@ def _receive_into_study(connection: Connection, patient_id: int, uid: str, at: d
         update(study)
         .where(study.c.study_instance_uid == uid)
         .values(
-            first_received_at=min(held.first_received_at, at),
+            burst_started_at=at if at - held.last_received_at > BURST_PAUSE else min(held.burst_started_at, at),
             last_received_at=max(held.last_received_at, at),
             stat=held.stat or stat,
         )

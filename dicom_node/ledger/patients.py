@@ -27,9 +27,9 @@ class Patient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyReception:
-    """When a study's first and latest new instance came, and whether it is urgent."""
+    """When the latest burst of a study's instances began and when its newest came, and whether it is urgent."""
 
-    first_received_at: datetime
+    burst_started_at: datetime
     last_received_at: datetime
     stat: bool
 
@@ -119,7 +119,7 @@ def receptions(connection: Connection, row_id: int) -> dict[str, StudyReception]
     query = select(study).where(study.c.patient == row_id)
     return {
         row.study_instance_uid: StudyReception(
-            first_received_at=row.first_received_at, last_received_at=row.last_received_at, stat=row.stat
+            burst_started_at=row.burst_started_at, last_received_at=row.last_received_at, stat=row.stat
         )
         for row in connection.execute(query)
     }

@@ -137,7 +137,7 @@ study = Table(
     metadata,
     Column("study_instance_uid", UID, primary_key=True),
     Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
-    Column("first_received_at", UtcDateTime, nullable=False),
+    Column("burst_started_at", UtcDateTime, nullable=False),  # when instances began to arrive without a long pause
     Column("last_received_at", UtcDateTime, nullable=False),
     Column("stat", Boolean, nullable=False),
 )

@@ -103,7 +103,8 @@ def _device(settings: Settings) -> Finding:
 
 def _listener(settings: Settings) -> Finding:
     """A rejection is an answer too: it comes from our own allow-list, on which we are not."""
-    finding = _echo("our own listener", settings, "127.0.0.1", settings.node.port, settings.node.ae_title)
+    host = "127.0.0.1" if settings.node.host in {"0.0.0.0", "::"} else settings.node.host  # noqa: S104 - compared only
+    finding = _echo("our own listener", settings, host, settings.node.port, settings.node.ae_title)
     return dataclasses.replace(finding, good=finding.good or REJECTED in finding.found)
 
 

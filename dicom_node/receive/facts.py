@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 INPUT_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage})
 MAX_DECODED_BYTES = 4 << 30  # a 4D enhanced MR of 10,000 frames of 512 x 512 is 5.2 GB; clinical ones stay below 1 GB
 MAX_COMPRESSION_RATIO = 20_000  # an all-zero 512 x 512 frame in JPEG 2000 reaches about 5,000
+LONGEST_LO = 64  # characters of a value of VR LO
 REQUIRED = ("PatientID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
 KINDS = {  # first parts of SOP class UIDs, PS3.4 B.5
     "1.2.840.10008.5.1.4.1.1.88.59": "key-object-selection",
@@ -157,9 +158,14 @@ def _facts(ds: FileDataset, default_issuer: str) -> InstanceFacts:
 
 def _patient(ds: Dataset, default_issuer: str) -> PatientFacts:
     """Name the patient; only leading and trailing spaces of the ID mean nothing (PS3.4 C.2.2.2.1)."""
+    issuer = str(ds.get("IssuerOfPatientID") or "").strip(" \0") or default_issuer
+    patient_id = str(ds.PatientID).strip(" \0")
+    for keyword, text in (("PatientID", patient_id), ("IssuerOfPatientID", issuer)):
+        if len(text) > LONGEST_LO or not text.isprintable():  # LO, PS3.5 6.2; also what no database could hold
+            raise UnreadableInstance("illegal-value", keyword)
     return PatientFacts(
-        issuer=str(ds.get("IssuerOfPatientID") or "").strip(" \0") or default_issuer,
-        patient_id=str(ds.PatientID).strip(" \0"),
+        issuer=issuer,
+        patient_id=patient_id,
         name=str(ds.get("PatientName") or "").strip(" \0"),
         birth_date=str(ds.get("PatientBirthDate") or "").strip(" \0"),
         sex=str(ds.get("PatientSex") or "").strip(" \0"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy.exc import OperationalError
+
 from dicom_node import events
 from dicom_node.ledger import arrivals
 from dicom_node.ledger.tables import ArrivalState
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
     from dicom_node.observe.logs import Log
     from dicom_node.receive.files import InstanceFiles
     from dicom_node.receive.reader import Reader
+    from dicom_node.timeline.model import InstanceFacts
 
-BATCH: Final = 64
+BATCH: Final = 256
 
 
 class Indexer:
@@ -36,16 +39,26 @@ class Indexer:
         return len(batch)
 
     def _index(self, pending: arrivals.PendingArrival) -> None:
-        answer = self._reader.read(self._files.path(pending.path), pending.default_issuer)
-        if isinstance(answer, Unread):
-            self._unread(pending, answer)
-            return
+        """Read and enter one file; what is wrong with it never stops the next."""
+        try:
+            answer = self._reader.read(self._files.path(pending.path), pending.default_issuer)
+            if not isinstance(answer, Unread):
+                self._enter(pending, answer)
+                return
+        except OperationalError:
+            raise  # the ledger is away, not the file at fault: the same batch is tried at the next tick
+        except Exception as error:  # noqa: BLE001 - the edge: one file must not stop the others
+            self._log.failure(events.INSTANCE_SET_ASIDE, error)
+            answer = Unread(reason=f"cannot be entered: {type(error).__name__}", crashed=True)
+        self._unread(pending, answer)
+
+    def _enter(self, pending: arrivals.PendingArrival, facts: InstanceFacts) -> None:
         with self._database.write() as ledger:
-            if answer.sop_instance_uid != pending.sop_instance_uid:
+            if facts.sop_instance_uid != pending.sop_instance_uid:
                 reason = "the data set names another SOP Instance UID than the C-STORE command"
                 arrivals.set_aside(ledger, pending.arrival_id, ArrivalState.SET_ASIDE, reason)
                 return
-            state = arrivals.index(ledger, pending.arrival_id, answer)
+            state = arrivals.index(ledger, pending.arrival_id, facts)
         self._log.debug(
             events.INSTANCE_INDEXED, instance=self._log.pseudonym(pending.sop_instance_uid), state=state.value
         )

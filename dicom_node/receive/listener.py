@@ -180,11 +180,15 @@ class Listener:
         request = event.assoc.requestor
         primitive = cast("A_ASSOCIATE", request.primitive)
         calling, called = primitive.calling_ae_title.strip(), primitive.called_ae_title.strip()
-        rejection = self._door.rejection(calling, called, request.address)
+        try:
+            rejection = self._door.rejection(calling, called, request.address)
+        except (OSError, ValueError) as error:  # what cannot be judged may not enter
+            self._log.failure(events.ASSOCIATION_REFUSED, error)
+            rejection = statuses.UNDECIDED
         if rejection is not None:
-            self._count(calling, request.address, rejection.reason)
             event.assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
             event.assoc.kill()
+            self._count(calling, request.address, rejection.reason)
 
     def _too_many(self, event: Event) -> None:
         request = event.assoc.requestor
@@ -192,7 +196,10 @@ class Listener:
 
     def _count(self, calling: str, address: str, reason: str) -> None:
         self._log.warning(events.ASSOCIATION_REFUSED, calling_ae_title=calling, address=address, reason=reason)
-        with self._database.write() as ledger:
-            presence.refused(
-                ledger, calling_ae_title=calling[:16], address=address[:64], reason=reason, now=datetime.now(UTC)
-            )
+        try:
+            with self._database.write() as ledger:
+                presence.refused(
+                    ledger, calling_ae_title=calling[:16], address=address[:64], reason=reason, now=datetime.now(UTC)
+                )
+        except SQLAlchemyError as error:
+            self._log.failure(events.ASSOCIATION_REFUSED, error)

@@ -113,12 +113,12 @@ def _newest_patient_facts(patient: Patient, facts: Sequence[InstanceFacts]) -> P
 
 
 def _quiet_clock(received: dict[str, StudyReception], settings: Settings, now: datetime) -> dict[str, datetime]:
-    """Return when each study last grew; one that never falls quiet counts as complete after the longest wait."""
+    """Return when each study last grew; one that trickles in without end counts as complete after the longest wait."""
     longest_s = settings.receive.max_wait_s
     return {
         uid: each.last_received_at
         for uid, each in received.items()
-        if (now - each.first_received_at).total_seconds() < longest_s
+        if (now - each.burst_started_at).total_seconds() < longest_s
     }
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sqlalchemy.exc import OperationalError
+
 from dicom_node import events
 from dicom_node.deliver.postman import job_key
 from dicom_node.ledger import arrivals, cases, deliveries, patients, presence, runs
 from dicom_node.ledger.tables import CaseState
 from dicom_node.timeline.decision import Due, Waiting
-from dicom_node.timeline.model import RunState
+from dicom_node.timeline.model import Reason, RunState
 from dicom_node.work.engine import ROUTINE, STAT, JobKind, JobStatus
 from dicom_node.work.judge import judge_case
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 PATIENTS_PER_TICK: Final = 100
 SILENT_AFTER: Final = timedelta(seconds=90)
 MOST_RESCUES: Final = 3
+UNDECIDABLE_AGAIN: Final = timedelta(minutes=1)
 LOST: Final = frozenset({JobStatus.UNKNOWN, JobStatus.DONE, JobStatus.CANCELLED})
 
 
@@ -83,10 +86,15 @@ class Reconciler:
         with self.database.read() as ledger:
             waiting = patients.undecided(ledger, now, PATIENTS_PER_TICK)
             oldest_unread = arrivals.oldest_pending(ledger)
-        known_until = min(now, oldest_unread) if oldest_unread else now
+        known_until = min(now, oldest_unread).astimezone(now.tzinfo) if oldest_unread else now
         for patient in waiting:
-            with self.database.write() as ledger:
-                self._decide_patient(ledger, patient, now, known_until)
+            try:
+                with self.database.write() as ledger:
+                    self._decide_patient(ledger, patient, now, known_until)
+            except OperationalError:
+                raise  # the ledger is away, not the patient at fault
+            except Exception as error:  # noqa: BLE001 - the edge: one patient must not stop the others
+                self._undecidable(patient, error, now)
 
     def _decide_patient(self, ledger: Connection, patient: Patient, now: datetime, known_until: datetime) -> None:
         """Bring every case of a patient up to date; facts, cases and proposed runs commit together."""
@@ -101,6 +109,18 @@ class Reconciler:
                 checks.append(max(decision.next_check_at, now))
             self._show(ledger, patient, served, judged, now)
         patients.decided(ledger, patient, min(checks, default=None))
+
+    def _undecidable(self, patient: Patient, error: Exception, now: datetime) -> None:
+        """Show that a patient's cases could not be decided, and try again in a minute."""
+        self.log.failure(events.TICK_FAILED, error, patient=self.log.pseudonym(patient.issuer, patient.patient_id))
+        reason = Reason(code="undecidable", text=f"could not be decided: {type(error).__name__}; see the log")
+        with self.database.write() as ledger:
+            for task in self.tasks:
+                case = cases.Case(
+                    patient_row=patient.row_id, task=task, state=CaseState.FAILED, reasons=(reason,), decided_at=now
+                )
+                cases.set_case(ledger, case)
+            patients.decided(ledger, patient, now + UNDECIDABLE_AGAIN)
 
     def _propose(self, ledger: Connection, patient: Patient, served: ServedTask, judged: Judged, now: datetime) -> None:
         due = judged.decision
@@ -159,11 +179,16 @@ class Reconciler:
     def _submit(self, run: Run) -> None:
         status = self.engine.status([run.run_key])[run.run_key]
         if status is JobStatus.UNKNOWN:
-            self.engine.submit(JobKind.RUN, run.run_key, priority=STAT if run.stat else ROUTINE)
+            self.engine.submit(JobKind.RUN, run.run_key, priority=self._priority(run))
             self.log.info(events.RUN_SUBMITTED, run=run.run_key[:12], task=run.task)
         elif status not in {JobStatus.WAITING, JobStatus.WORKING}:
             self.engine.retry(run.run_key)  # ended once without a report, wanted again
             self.log.info(events.RUN_SUBMITTED, run=run.run_key[:12], task=run.task)
+
+    def _priority(self, run: Run) -> int:
+        """Return where a run stands in the queue: STAT first, then by the task's priority, lower numbers first."""
+        served = self.tasks.get(run.task)
+        return STAT if run.stat else ROUTINE - (served.task.priority if served else 0)
 
     def _follow_runs(self) -> None:
         """Take over from the engine how far the open runs are."""
@@ -174,11 +199,13 @@ class Reconciler:
             status = statuses[run.run_key]
             if status is JobStatus.WORKING and run.state is RunState.QUEUED:
                 self._move(run, RunState.RUNNING, None)
+            elif run.state is not RunState.RUNNING:
+                continue  # not begun, or wanted again after an end: `_start_runs` has it done
             elif status is JobStatus.CRASHED:
                 self._move(run, RunState.FAILED, "took its worker down three times")
-            elif status is JobStatus.FAILED and run.state is RunState.RUNNING:
+            elif status is JobStatus.FAILED:
                 self._move(run, RunState.FAILED, run.error or "failed; see the log")
-            elif status in LOST and run.state is RunState.RUNNING:
+            elif status in LOST:
                 self._move(run, RunState.QUEUED, None)  # no report, and nobody at work: derive it again
 
     def _move(self, run: Run, state: RunState, error: str | None) -> None:
@@ -189,7 +216,7 @@ class Reconciler:
             runs.set_state(ledger, run.run_key, state, error)
             patients.touch(ledger, run.patient_row)
         if state is RunState.FAILED:
-            self.log.error(events.RUN_FAILED, run=run.run_key[:12], task=run.task, reason=error)
+            self.log.error(events.RUN_FAILED, run=run.run_key[:12], task=run.task)  # why: in the ledger, with dates
 
     def _start_deliveries(self) -> None:
         with self.database.read() as ledger:

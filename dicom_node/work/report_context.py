@@ -24,6 +24,7 @@ from sr_templates.uids import derive_uid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
     from pathlib import Path
 
     from pydicom import Dataset
@@ -41,6 +42,7 @@ class Sources:
 
     paths: Mapping[str, Path]
     ae_title: str
+    timezone: tzinfo | None  # of the site's clock: DICOM times without an offset are local
     phantom: bool
     predecessor: Run | None
     predecessor_report: OutboxObject | None
@@ -63,7 +65,7 @@ def build_context(run: Run, sources: Sources) -> ReportContext:
             run_key=run.run_key,
             task=run.task,
             version=run.version,
-            issued_at=run.issued_at,
+            issued_at=run.issued_at.astimezone(sources.timezone),
             predecessor=_predecessor(run, sources),
         ),
         patient_study=header(sources.paths, newest.instances[0].sop_instance_uid),

@@ -21,9 +21,10 @@ from dicom_node.receive.files import write_durably
 from dicom_node.timeline.model import RunState
 from dicom_node.work.encode import EncodedObject, encode_objects
 from dicom_node.work.report_context import Sources, build_context
+from inference.bundle_files import BundleError
 from inference.geometry import GeometryError
 from inference.predictor import PredictorError, Scan
-from inference.preprocess import PreprocessError
+from inference.preprocess import PreprocessError, TemplateError
 from inference.results import SaliencyMap
 from inference.volume import VolumeError
 from sr_templates.errors import ReportError
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
     from dicom_node.work.tasks import ServedTask
     from inference.predictor import Prediction
 
-EXPECTED_ERRORS: Final = (NodeError, GeometryError, VolumeError, PreprocessError, PredictorError, ReportError)
+EXPECTED_ERRORS: Final = (
+    NodeError, BundleError, TemplateError, GeometryError, VolumeError, PreprocessError, PredictorError, ReportError,
+)  # fmt: skip
 
 
 class Predicts(Protocol):
@@ -98,7 +101,7 @@ class RunSteps:
 
     def _infer(self, run_key: str) -> None:
         run = self._run(run_key)
-        served = self._served(run)
+        served = None if run.encoded_at is not None else self._begin(run)
         if served is None or (run.result is not None and self._saliency_files(run_key)):
             return
         self.log.info(events.STEP_STARTED, step="infer", run=run_key[:12], task=run.task)
@@ -114,8 +117,8 @@ class RunSteps:
 
     def _encode(self, run_key: str) -> None:
         run = self._run(run_key)
-        served = self._served(run)
-        if served is None or run.encoded_at is not None:
+        served = None if run.encoded_at is not None else self._begin(run)
+        if served is None:
             return
         self.log.info(events.STEP_STARTED, step="encode", run=run_key[:12], task=run.task)
         paths = self._paths(run)
@@ -138,14 +141,17 @@ class RunSteps:
             raise NodeError(msg)
         return run
 
-    def _served(self, run: Run) -> ServedTask | None:
-        """Return the task of a run, None if it is superseded: by a newer run, or because its model was exchanged."""
+    def _begin(self, run: Run) -> ServedTask | None:
+        """Note that a run is at work and return its task; None if a newer run or another model superseded it."""
+        if run.state not in runs.OPEN_STATES:
+            return None
         served = self.tasks.get(run.task)
-        if run.state is not RunState.SUPERSEDED and served is not None and served.bundle_digest == run.bundle_digest:
-            return served
+        current = served is not None and served.bundle_digest == run.bundle_digest
         with self.database.write() as ledger:
-            runs.set_state(ledger, run.run_key, RunState.SUPERSEDED)
+            runs.set_state(ledger, run.run_key, RunState.RUNNING if current else RunState.SUPERSEDED)
             patients.touch(ledger, run.patient_row)
+        if current:
+            return served
         self.log.info(events.RUN_SUPERSEDED, run=run.run_key[:12], task=run.task)
         return None
 
@@ -180,6 +186,7 @@ class RunSteps:
         return Sources(
             paths=paths,
             ae_title=self.settings.node.ae_title,
+            timezone=self.clock().tzinfo,
             phantom=phantom,
             predecessor=earlier,
             predecessor_report=next((each for each in reports if each.kind == "report"), None),

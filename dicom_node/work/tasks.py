@@ -68,4 +68,21 @@ def _serve(file: Path) -> ServedTask:
         metadata = bundle_files.read_metadata(folder)
     except bundle_files.BundleError as error:
         raise ConfigError((f"{file}: bundle: {error}",)) from error
+    _check_agreement(file, task, metadata)
     return ServedTask(task=task, bundle_folder=folder, bundle_digest=digest, synthetic=metadata.synthetic_training_data)
+
+
+def _check_agreement(file: Path, task: Task, metadata: bundle_files.Metadata) -> None:
+    """Refuse a task that asks of its bundle what the bundle was not made for."""
+    roles, most = set(metadata.roles), metadata.training_ranges.n_scans[1]
+    problems = []
+    if {role.value for role in task.roles.wanted} != roles:
+        problems.append(f"{file}: roles: expected {', '.join(sorted(roles))} as the bundle reads, found another set")
+    if task.time_points.maximum > most:
+        found = task.time_points.maximum
+        problems.append(f"{file}: time_points.maximum = {found}: the bundle was trained on at most {most} scans")
+    if task.horizon_days is not None and task.horizon_days != metadata.horizon_days:
+        found = task.horizon_days
+        problems.append(f"{file}: horizon_days = {found}: the bundle answers for {metadata.horizon_days} days")
+    if problems:
+        raise ConfigError(tuple(problems))

@@ -22,7 +22,7 @@ from dicom_node.receive.listener import Listener
 from dicom_node.receive.reader import Reader
 from dicom_node.settings import Logging, Settings
 from tests.factories.mr import SENTINEL_ID, SENTINEL_NAME, classic_series
-from tests.factories.peers import free_port
+from tests.factories.peers import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,14 +164,18 @@ def test_an_unknown_caller_is_refused_logged_and_counted(reception: Reception) -
     for _ in range(2):
         association = reception.associate(calling="STRANGER")
         assert association.is_rejected
-    assert reception.refusals() == {"unknown-calling-ae-title": 2}
+    wait_until(
+        "the refusal to be counted", lambda: reception.refusals() == {"unknown-calling-ae-title": 2}, timeout_s=10
+    )
     assert "association.refused" in reception.log_path.read_text(encoding="utf-8")
 
 
 def test_a_caller_that_asks_for_another_title_is_refused(reception: Reception) -> None:
     """The called AE title is checked."""
     assert reception.associate(called="SOMEBODY").is_rejected
-    assert reception.refusals() == {"unknown-called-ae-title": 1}
+    wait_until(
+        "the refusal to be counted", lambda: reception.refusals() == {"unknown-called-ae-title": 1}, timeout_s=10
+    )
 
 
 def test_a_known_title_from_an_unlisted_address_is_refused(tmp_path: Path) -> None:
@@ -179,7 +183,11 @@ def test_a_known_title_from_an_unlisted_address_is_refused(tmp_path: Path) -> No
     peer = {"ae_title": SCANNER, "hosts": ["192.0.2.0/24"], "default_issuer": "HOSPITAL"}
     found = Reception(tmp_path, peers=[peer])
     assert found.associate().is_rejected
-    assert found.refusals() == {"calling-ae-title-from-unlisted-address": 1}
+    wait_until(
+        "the refusal to be counted",
+        lambda: found.refusals() == {"calling-ae-title-from-unlisted-address": 1},
+        timeout_s=10,
+    )
     found.close()
 
 
@@ -187,7 +195,7 @@ def test_associations_are_refused_below_the_disk_watermark(tmp_path: Path) -> No
     """No room for a study: better refused at the door than half-way."""
     found = Reception(tmp_path, min_free_disk_gb=1e6)
     assert found.associate().is_rejected
-    assert found.refusals() == {"free-disk-below-watermark": 1}
+    wait_until("the refusal to be counted", lambda: found.refusals() == {"free-disk-below-watermark": 1}, timeout_s=10)
     found.close()
 
 
@@ -258,3 +266,25 @@ def test_no_identity_reaches_the_log(reception: Reception) -> None:
     assert "instance.stored" in log
     assert SENTINEL_ID not in log
     assert str(SENTINEL_NAME) not in log
+
+
+def test_a_stranger_is_refused_even_if_the_refusal_cannot_be_counted(reception: Reception) -> None:
+    """The door fails closed: with the ledger broken, nobody unlisted gets in."""
+    with reception.database.write() as ledger:
+        ledger.exec_driver_sql("DROP TABLE refusal")
+    assert reception.associate(calling="STRANGER").is_rejected
+
+
+def test_an_illegal_patient_id_is_set_aside(reception: Reception) -> None:
+    """A value longer than its VR allows: the file has its reason, and the next is read."""
+    association = reception.associate()
+    bad, good = slices()[:2]
+    bad.PatientID = "A" * 70
+    for ds in (bad, good):
+        assert association.send_c_store(ds).Status == statuses.SUCCESS
+    association.release()
+    reception.index()
+    assert reception.states() == {"indexed": 1, "set-aside": 1}
+    with reception.database.read() as ledger:
+        (line,) = arrivals.set_aside_reasons(ledger)
+    assert line["reason"] == "illegal-value: PatientID"

@@ -124,7 +124,7 @@ def upgrade() -> None:
         "study",
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("patient", sa.Integer(), nullable=False),
-        sa.Column("first_received_at", UtcDateTime(), nullable=False),
+        sa.Column("burst_started_at", UtcDateTime(), nullable=False),
         sa.Column("last_received_at", UtcDateTime(), nullable=False),
         sa.Column("stat", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(

@@ -1,0 +1,229 @@
+"""A node without its network: real ledger, reconciler, steps and encoder, a fixed clock and a fake predictor."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydicom import dcmread
+
+from dicom_node.ledger import arrivals, cohort, runs
+from dicom_node.ledger.database import Database
+from dicom_node.observe.logs import open_log
+from dicom_node.receive.facts import read_facts
+from dicom_node.receive.files import InstanceFiles
+from dicom_node.resources import selection_file
+from dicom_node.settings import Logging, Settings
+from dicom_node.timeline.model import CohortFacts, RunState, Surgery
+from dicom_node.timeline.selection import load_selection
+from dicom_node.work.engine import ROUTINE, JobKind, JobStatus
+from dicom_node.work.folders import Folders
+from dicom_node.work.judge import Rules
+from dicom_node.work.reconcile import Jobs, Reconciler
+from dicom_node.work.steps import RunSteps
+from dicom_node.work.tasks import load_tasks
+from inference.predictor import Prediction, Scan
+from inference.results import ModelCard, Output, PrefixRisk, Result, SaliencyMap
+from inference.volume import read_series
+from tests.factories.mr import classic_series, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DAYS = (date(2025, 6, 2), date(2025, 9, 8), date(2025, 12, 1), date(2026, 2, 20))
+ISSUER = "PHANTOM"
+ANSWER = "recurrence_365d"
+
+
+@dataclass(frozen=True)
+class ContentPredictor:
+    """Answers from the content digests alone, in the order of the scans."""
+
+    card: ModelCard
+
+    def predict(self, task: str, scans: Sequence[Scan], *, saliency_for: Sequence[int]) -> Prediction:
+        """Return a probability that any change of content or order would change."""
+        risks = []
+        for count in range(1, len(scans) + 1):
+            digest = hashlib.sha256("".join(scan.digest for scan in scans[:count]).encode()).digest()
+            risks.append(digest[0] / 255)
+        trajectory = tuple(
+            PrefixRisk(n_scans=number, acquired=scan.acquired.date(), probability=risk)
+            for number, (scan, risk) in enumerate(zip(scans, risks, strict=True), start=1)
+        )
+        result = Result(
+            task=task,
+            model=self.card,
+            horizon_days=365,
+            outputs=(Output(name=ANSWER, probability=risks[-1], raw_probability=risks[-1]),),
+            trajectory=trajectory,
+            saliency_method="none",
+        )
+        return Prediction(result=result, saliency=tuple(_map(scans, each % len(scans)) for each in saliency_for))
+
+
+def _map(scans: Sequence[Scan], index: int) -> SaliencyMap:
+    volume = read_series(scans[index].series["FLAIR"])
+    return SaliencyMap(
+        time_point=index,
+        series_instance_uid=volume.series_instance_uid,
+        frame_of_reference_uid=volume.frame_of_reference_uid,
+        values=np.clip(volume.array / max(float(volume.array.max()), 1.0), 0, 1).astype(np.float32),
+        anatomy=volume.array,
+        affine=volume.affine,
+        slices=volume.slices,
+    )
+
+
+@dataclass
+class AtOnce:
+    """Does each job the moment it is submitted; deliveries are left lying, for there is no archive here."""
+
+    steps: RunSteps
+    done: dict[str, JobStatus] = field(default_factory=dict)
+
+    def submit(self, kind: JobKind, key: str, *, priority: int = ROUTINE) -> None:
+        """Infer and encode."""
+        if kind is JobKind.RUN and key not in self.done:
+            self.steps.infer(key)
+            self.steps.encode(key)
+        self.done[key] = JobStatus.DONE
+
+    def status(self, keys: Iterable[str]) -> dict[str, JobStatus]:
+        """Return what is done."""
+        return {key: self.done.get(key, JobStatus.UNKNOWN) for key in keys}
+
+    def rescue(self, executor_id: str) -> list[str]:
+        """Nobody dies here."""
+        return []
+
+    def retry(self, key: str) -> None:
+        """Everything succeeds here."""
+
+
+def flair_studies(folder: Path) -> list[Path]:
+    """Write four small FLAIR studies of one synthetic patient, a file per slice."""
+    rng = np.random.default_rng(5)
+    affine = np.diag([4.0, 4.0, 6.0, 1.0])
+    paths: list[Path] = []
+    for number, day in enumerate(DAYS):
+        pixels = rng.integers(0, 900, (24, 16, 16), dtype=np.uint16)
+        series = classic_series(pixels, affine, name=f"study {number}", **_flair(day))
+        paths += write(series, folder / str(number))
+    return paths
+
+
+def _flair(day: date) -> dict[str, Any]:
+    return {
+        "StudyDate": f"{day:%Y%m%d}",
+        "SeriesDate": f"{day:%Y%m%d}",
+        "AcquisitionDate": f"{day:%Y%m%d}",
+        "AcquisitionTime": "101500",
+        "SeriesDescription": "AX FLAIR",
+        "ScanningSequence": ["SE", "IR"],
+        "SequenceVariant": "SK",
+        "MRAcquisitionType": "2D",
+        "RepetitionTime": 9000,
+        "EchoTime": 120,
+        "InversionTime": 2500,
+        "BodyPartExamined": "BRAIN",
+        "QualityControlSubject": "YES",
+        "IssuerOfPatientID": ISSUER,
+        "PatientID": "PHANTOM-1",
+        "PatientName": "PHANTOM^1",
+        "PatientBirthDate": "20150101",
+    }
+
+
+class Bench:
+    """A node without its network: everything between an arrival and the outbox."""
+
+    def __init__(self, folder: Path, jobs: Jobs | None = None) -> None:
+        self.settings = Settings.model_validate(
+            {
+                "node": {"ae_title": "NODE", "data_dir": folder},
+                "receive": {"allow_unknown_peers": True, "quiet_period_s": 60},
+                "tasks": ["glioma-recurrence"],
+            }
+        )
+        self.now = NOW
+        self.folders = Folders.under(folder)
+        self.folders.prepare()
+        self.database = Database(self.settings.ledger_url)
+        self.database.migrate()
+        self.instances = InstanceFiles(self.folders.instances)
+        self.instances.prepare()
+        tasks = load_tasks(self.settings.tasks)
+        (served,) = tasks.values()
+        card = ModelCard(
+            name="fake",
+            version="1",
+            digest=served.bundle_digest,
+            training_data="none",
+            intended_use="test",
+            synthetic=True,
+        )
+        log = open_log(Logging(level="error", format="json"), b"key")
+        self.steps = RunSteps(
+            settings=self.settings,
+            database=self.database,
+            folders=self.folders,
+            files=self.instances,
+            tasks=tasks,
+            predictor_for=lambda _served: ContentPredictor(card),
+            clock=lambda: self.now,
+            log=log,
+        )
+        self.reconciler = Reconciler(
+            rules=Rules(settings=self.settings, selection=load_selection(selection_file(None))),
+            database=self.database,
+            engine=jobs or AtOnce(self.steps),
+            tasks=tasks,
+            executor_id="bench",
+            clock=lambda: self.now,
+            log=log,
+        )
+        with self.database.write() as ledger:
+            facts = CohortFacts(diagnosis="glioma", surgeries=(Surgery(on=date(2025, 3, 3)),))
+            cohort.replace(ledger, ISSUER, "PHANTOM-1", facts)
+
+    @staticmethod
+    def uid(path: Path) -> str:
+        """Return the SOP Instance UID of a file."""
+        return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
+    def receive(self, path: Path) -> None:
+        """Take one file in as the listener and the indexer do."""
+        facts = read_facts(path, default_issuer=ISSUER)
+        arrival = arrivals.Arrival(
+            sop_instance_uid=facts.sop_instance_uid,
+            sop_class_uid=facts.sop_class_uid,
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            path=self.instances.write((path.read_bytes(),)),
+            size_bytes=path.stat().st_size,
+            calling_ae_title="SCANNER",
+            default_issuer=ISSUER,
+            stat=False,
+            received_at=self.now,
+        )
+        with self.database.write() as ledger:
+            arrivals.record(ledger, arrival)
+            (pending,) = arrivals.pending(ledger, 2)
+            arrivals.index(ledger, pending.arrival_id, facts)
+
+    def tick(self) -> None:
+        """Let the reconciler look."""
+        self.reconciler.tick()
+
+    def outcome(self) -> tuple[str, str, tuple[bytes, ...]]:
+        """Return inputs, result and the objects' bytes of the only report."""
+        with self.database.read() as ledger:
+            (run,) = [each for each in runs.of_patient(ledger, 1) if each.state is RunState.REPORTED]
+            objects = runs.objects_of(ledger, run.run_key)
+        content = tuple((self.folders.outbox / each.path).read_bytes() for each in objects)
+        return run.inputs.to_json(), run.result or "", content
