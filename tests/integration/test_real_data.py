@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from tests.factories.peers import Node, Orthanc, PhantomStudies
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore:Invalid value for VR")]  # odd files are odd
 SYNTAXES = (*NATIVE, *decodable())
 NAMED = frozenset(statuses.NAMES)
 
@@ -126,6 +126,12 @@ def unpacked(archives: Iterator[Path], folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def patient_ids(series: dict[str, list[Path]]) -> set[str]:
+    """Return whom the series are of, so that the cohort can make them all eligible by diagnosis and surgery."""
+    found = {str(dcmread(files[0], stop_before_pixels=True).PatientID) for files in series.values()}
+    return {each for each in found if each}
+
+
 @pytest.fixture
 def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send the bytes of files as they are."""
@@ -141,15 +147,15 @@ def test_real_series_end_in_a_visible_state_beside_a_good_patient(
     tmp_path: Path,
 ) -> None:
     """Every real and odd file gets a named answer and every patient a state with a reason; the good one is reported."""
-    node = make_node(pacs=[destination(orthanc)])
-    node.import_cohort(phantom.cohort_row)
-    node.start()
     series = unpacked((real_data / "dicom").glob("*.tar.xz"), tmp_path / "real")
     series |= unpacked((real_data / "dicom_vendor_headers_noise_pixels").glob("*.tar.xz"), tmp_path / "vendors")
     odd = sorted((real_data / "dicom_odd").glob("*.dcm"))
     for files in unpacked((real_data / "dicom_odd").glob("*.tar.xz"), tmp_path / "odd").values():
         odd += files
     scratch = tmp_path / "scratch.dcm"
+    node = make_node(pacs=[destination(orthanc)])
+    node.import_cohort(phantom.cohort_row, *(f"{each},{ISSUER},glioma,2000-01-01" for each in patient_ids(series)))
+    node.start()
     storescu(phantom.folders[:2], node)
     answers = {name: [send_raw(node, path, scratch) for path in files[:40]] for name, files in series.items()}
     odd_answers = {path.name: send_raw(node, path, scratch) for path in odd}
