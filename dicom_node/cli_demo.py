@@ -56,7 +56,7 @@ def _print_end(console: Console, result: DemoResult, out: Path) -> None:
     for number, visit in enumerate(result.patient.visits, start=1):
         risk = risks.get(visit.acquired.strftime("%Y%m%d"), risks.get(visit.acquired.isoformat()))
         days = (visit.acquired - result.patient.surgery).days
-        table.add_row(str(number), visit.acquired.isoformat(), str(days), "-" if risk is None else f"{risk:.0%}")
+        table.add_row(str(number), visit.acquired.isoformat(), str(days), "-" if risk is None else f"{risk:.1%}")
     console.print(table)
     console.print(
         "[bold red]synthetic phantom[/bold red]: model and patient are made up; these numbers say nothing about a human"

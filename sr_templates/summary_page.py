@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.dates import date2num, num2date
+from matplotlib.patheffects import withStroke
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SERIES_NUMBER = 9003
 _SIZE_PX = 1024
 _VIEW_PX = 320
+_OUTLINED = [withStroke(linewidth=2.5, foreground="black")]  # legible on bone too
 _WRAP = 112  # characters of the small print in a line
 _LINES = 13  # of the small print on the page, the model among them
 _MODEL_LINES = 4
@@ -191,7 +193,7 @@ def _draw_views(figure: Figure, context: ReportContext, template: ReportTemplate
         for x, y, letter in ((0.03, 0.5, beside), (0.5, 0.96, above), (0.97, 0.04, view.name)):
             axes.text(
                 x, y, letter, transform=axes.transAxes, color=_INK, fontsize=9, family=FONT, va="center",
-                ha="right" if letter == view.name else "center",
+                ha="right" if letter == view.name else "center", path_effects=_OUTLINED,
             )  # fmt: skip
 
 
