@@ -155,8 +155,6 @@ def _sign(context: ReportContext, ds: Dataset) -> None:
 
 
 def _chunks(digest: str) -> list[str]:
-    """Split a digest into values of at most 64 characters, the limit of LO."""
-    if len(digest) <= 64:
-        return [digest]
+    """Split a digest over two values, for one of 64 characters and its padding is over the limit of LO."""
     scheme, _, value = digest.rpartition(":")
-    return [scheme or digest[:64], value[:64]]
+    return [f"{scheme}:{value[:32]}" if scheme else value[:32], *([value[32:64]] if value[32:] else [])]

@@ -190,7 +190,7 @@ def test_times_are_told_in_the_time_zone_of_the_study() -> None:
     equipment = ds.ContributingEquipmentSequence[0]
     assert equipment.ContributionDateTime == "20241018183005+0000"
     assert equipment.DeviceUID
-    assert "3f1a9c0d" * 8 in list(equipment.SoftwareVersions)
+    assert "".join(equipment.SoftwareVersions[1:]) == "sha256:" + "3f1a9c0d" * 8
 
 
 def test_every_input_is_evidence_once_the_newest_study_as_current() -> None:
