@@ -104,3 +104,11 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     found = load(path)
     assert found.node.data_dir == tmp_path / "data"
     assert found.tasks == (str(tmp_path / "mine.yaml"),)
+
+
+def test_the_readmes_configuration_loads(tmp_path: Path) -> None:
+    """The ten lines that connect a PACS are checked against the program."""
+    readme = (EXAMPLE.parents[1] / "README.md").read_text(encoding="utf-8")
+    path = tmp_path / "node.yaml"
+    path.write_text(readme.split("```yaml\n", 1)[1].split("```", 1)[0], encoding="utf-8")
+    assert load(path).pacs[0].name == "main"
