@@ -26,6 +26,7 @@ from dicom_node.work.tasks import load_tasks
 
 if TYPE_CHECKING:
     from dicom_node.settings import Settings
+    from dicom_node.work.tasks import ServedTask
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,9 +62,8 @@ def run(config: Path, role: str, slot: int) -> None:
 @config_option
 def check(config: Path) -> None:
     """Check the configuration, its tasks, series rules and bundles; tell every error at once."""
-    settings = load_settings(config)
-    _check_parts(settings)
-    click.echo(f"{config}: good; tasks: {', '.join(sorted(load_tasks(settings.tasks)))}")
+    tasks = _check_parts(load_settings(config))
+    click.echo(f"{config}: good; tasks: {', '.join(sorted(tasks))}")
 
 
 @main.command()
@@ -84,10 +84,12 @@ def _serve(settings: Settings, role: str, slot: int) -> None:
     app.serve(settings, role, slot, stop)
 
 
-def _check_parts(settings: Settings) -> None:
+def _check_parts(settings: Settings) -> dict[str, ServedTask]:
+    """Load what the configuration names, or end with exit code 2 and every problem; return the tasks."""
     problems: list[str] = []
+    tasks: dict[str, ServedTask] = {}
     try:
-        load_tasks(settings.tasks)
+        tasks = load_tasks(settings.tasks)
     except ConfigError as error:
         problems.extend(error.problems)
     try:
@@ -96,3 +98,4 @@ def _check_parts(settings: Settings) -> None:
         problems.extend(error.problems)
     if problems:
         fail(ConfigError(tuple(problems)))
+    return tasks

@@ -35,7 +35,7 @@ def ingest(path: Path, config: Path, issuer: str | None) -> None:
     prepare(settings)
     database = open_ledger(settings)
     files = InstanceFiles(Folders.under(settings.node.data_dir).instances)
-    default_issuer = issuer or (settings.receive.peers[0].default_issuer if settings.receive.peers else "UNKNOWN")
+    default_issuer = issuer or settings.receive.default_issuer
     taken, refused = 0, 0
     for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if not each.is_file():

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dicom_node.ledger.database import Database
-    from dicom_node.settings import Settings
 
 
 @click.group()
@@ -36,7 +35,7 @@ def import_(file: Path, config: Path) -> None:
     """Read a CSV file, whole or not at all; see the README for its columns."""
     settings = load_settings(config)
     try:
-        rows = read_cohort(file, default_issuer=_default_issuer(settings))
+        rows = read_cohort(file, default_issuer=settings.receive.default_issuer)
     except ConfigError as error:
         fail(error)
     prepare(settings)
@@ -77,7 +76,7 @@ def set_(patient_id: str, config: Path, issuer: str | None, diagnosis: str | Non
     """Set single facts of one patient; what is not named stays."""
     settings = load_settings(config)
     prepare(settings)
-    issuer = issuer or _default_issuer(settings)
+    issuer = issuer or settings.receive.default_issuer
     database = open_ledger(settings)
     with database.read() as ledger:
         facts = ledger_cohort.read(ledger, issuer, patient_id)
@@ -94,10 +93,6 @@ def set_(patient_id: str, config: Path, issuer: str | None, diagnosis: str | Non
 
 def _days(moments: Sequence[Any]) -> list[date]:
     return sorted(moment.date() for moment in moments)
-
-
-def _default_issuer(settings: Settings) -> str:
-    return settings.receive.peers[0].default_issuer if settings.receive.peers else "UNKNOWN"
 
 
 def _write(database: Database, rows: Sequence[CohortRow], *, action: str) -> int:

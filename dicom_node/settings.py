@@ -24,6 +24,7 @@ DEFAULT_SOP_CLASSES: Final = (
     "ComprehensiveSRStorage",
     "Comprehensive3DSRStorage",
 )
+UNKNOWN_ISSUER: Final = "UNKNOWN"  # of what comes from somebody who is no configured peer
 STORAGE_SOP_CLASSES: Final = {
     keyword: str(uid)
     for keyword, uid in vars(pydicom.uid).items()
@@ -109,6 +110,11 @@ class Receive(Document):
     min_free_disk_gb: float = Field(default=5, ge=0)
     quiet_period_s: Seconds = 60
     max_wait_s: Seconds = 3600
+
+    @property
+    def default_issuer(self) -> str:
+        """The issuer of PatientIDs that come by hand and name none: the first peer's."""
+        return self.peers[0].default_issuer if self.peers else UNKNOWN_ISSUER
 
     @field_validator("sop_classes")
     @classmethod

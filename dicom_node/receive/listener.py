@@ -18,6 +18,7 @@ from dicom_node import events
 from dicom_node.ledger import arrivals, presence
 from dicom_node.receive import statuses
 from dicom_node.receive.contexts import NATIVE, storage_contexts
+from dicom_node.settings import UNKNOWN_ISSUER
 
 if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import C_STORE
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 UID_PATTERN: Final = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")  # PS3.5 9.1
 STAT_PRIORITY: Final = 1  # (0000,0700) HIGH, PS3.7 9.1.1
-ANYBODY_ISSUER: Final = "UNKNOWN"
 
 
 def is_uid(text: str) -> bool:
@@ -107,7 +107,7 @@ class Reception:
             path=relative,
             size_bytes=self._files.path(relative).stat().st_size,
             calling_ae_title=calling,
-            default_issuer=peer.default_issuer if peer else ANYBODY_ISSUER,
+            default_issuer=peer.default_issuer if peer else UNKNOWN_ISSUER,
             stat=request.Priority == STAT_PRIORITY or (peer is not None and peer.stat),
             received_at=datetime.now(UTC),
         )

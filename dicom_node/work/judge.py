@@ -12,6 +12,7 @@ from dicom_node.timeline.decide import decide
 from dicom_node.timeline.decision import Circumstances, Decision, Due, Ended, Held, Ineligible, UpToDate, Waiting
 from dicom_node.timeline.identity import compare_patients
 from dicom_node.timeline.model import PatientFacts, Reason, RunState
+from dicom_node.work.recipients import may_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 STATES: Final[dict[type[object], CaseState]] = {
     Waiting: CaseState.WAITING,
     Held: CaseState.HELD,
-    Due: CaseState.DUE,
     Ineligible: CaseState.INELIGIBLE,
     Ended: CaseState.ENDED,
 }
@@ -135,18 +135,13 @@ def _state(
 ) -> tuple[CaseState, tuple[Reason, ...]]:
     if isinstance(decision, UpToDate):
         return _run_state(ledger, decision)
-    if isinstance(decision, Due) and not _may_answer(ledger, patient, served, settings):
-        return CaseState.HELD, (PHANTOM_MODEL,)
+    if isinstance(decision, Due):
+        phantom = patients.is_phantom(ledger, patient.row_id)
+        answers = may_answer(settings, served, phantom=phantom)
+        return (CaseState.DUE, decision.reasons) if answers else (CaseState.HELD, (PHANTOM_MODEL,))
     if isinstance(decision, Held) and decision.reasons[0].code == "run-failed":
         return CaseState.FAILED, decision.reasons
     return STATES[type(decision)], decision.reasons
-
-
-def _may_answer(ledger: Connection, patient: Patient, served: ServedTask, settings: Settings) -> bool:
-    """A phantom-trained model answers for phantoms; for others only in shadow, or where an archive was opened to it."""
-    if not served.synthetic or settings.mode == "shadow" or patients.is_phantom(ledger, patient.row_id):
-        return True
-    return any(pacs.allow_unvalidated and pacs.results for pacs in settings.pacs)
 
 
 def _run_state(ledger: Connection, decision: UpToDate) -> tuple[CaseState, tuple[Reason, ...]]:

@@ -20,6 +20,7 @@ from dicom_node.ledger import arrivals, deliveries, patients, runs
 from dicom_node.receive.files import write_durably
 from dicom_node.timeline.model import RunState
 from dicom_node.work.encode import EncodedObject, encode_objects
+from dicom_node.work.recipients import recipients
 from dicom_node.work.report_context import Sources, build_context
 from inference.bundle_files import BundleError
 from inference.geometry import GeometryError
@@ -127,9 +128,11 @@ class RunSteps:
         encoded = encode_objects(context, maps, served.task.report_template, paths)
         objects = [self._to_outbox(run_key, position, each) for position, each in enumerate(encoded)]
         now = self.clock()
+        shadow = self.settings.mode == "shadow"
+        destinations = [] if shadow else recipients(self.settings, served, phantom=context.phantom)
         with self.database.write() as ledger:
             runs.record_objects(ledger, run_key, objects, now)
-            deliveries.create(ledger, run_key, self._destinations(run, served), now)
+            deliveries.create(ledger, run_key, destinations, now)
             patients.touch(ledger, run.patient_row)
         self.log.info(events.RUN_FINISHED, run=run_key[:12], task=run.task, version=run.version, objects=len(objects))
 
@@ -191,15 +194,6 @@ class RunSteps:
             predecessor=earlier,
             predecessor_report=next((each for each in reports if each.kind == "report"), None),
         )
-
-    def _destinations(self, run: Run, served: ServedTask) -> list[str]:
-        """Return who gets this report: nobody in shadow mode; an unvalidated model's only phantoms' archives."""
-        if self.settings.mode == "shadow":
-            return []
-        with self.database.read() as ledger:
-            phantom = patients.is_phantom(ledger, run.patient_row)
-        validated = phantom or not served.synthetic
-        return [pacs.name for pacs in self.settings.pacs if pacs.results and (validated or pacs.allow_unvalidated)]
 
     def _to_outbox(self, run_key: str, position: int, encoded: EncodedObject) -> runs.OutboxObject:
         name = f"{run_key}-{position}-{encoded.kind}.dcm"

@@ -11,7 +11,7 @@ import pytest
 
 from inference.phantom import make_patient
 from inference.phantom.study import StudyOptions, write_study
-from tests.factories.peers import ISSUER, NODE_AE, SCANNER_AE, Node, Orthanc, PhantomStudies
+from tests.factories.peers import ISSUER, NODE_AE, SCANNER_AE, Node, Orthanc, PhantomStudies, destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,3 +77,12 @@ def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     for node in made:
         if node.process is not None:
             node.kill()
+
+
+@pytest.fixture
+def node(orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies) -> Node:
+    """A running node that delivers to Orthanc, the synthetic patient in its cohort."""
+    found = make_node(pacs=[destination(orthanc)])
+    found.import_cohort(phantom.cohort_row)
+    found.start()
+    return found

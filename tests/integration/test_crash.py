@@ -14,11 +14,9 @@ from pydicom.uid import (
 )
 
 from sr_templates.read_report import read_report
-from tests.factories.peers import destination, flair_uids, storescu, wait_for_report, wait_until
+from tests.factories.peers import flair_uids, storescu, wait_for_report, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.factories.peers import Node, Orthanc, PhantomStudies
 
 pytestmark = pytest.mark.peer
@@ -39,13 +37,8 @@ def kill_in(step: str, node: Node) -> None:
 
 
 @pytest.mark.usefixtures("dcmtk")
-def test_a_kill_in_each_step_leaves_one_report(
-    orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies
-) -> None:
+def test_a_kill_in_each_step_leaves_one_report(orthanc: Orthanc, node: Node, phantom: PhantomStudies) -> None:
     """The node is killed while it receives, infers, encodes and delivers, and restarted each time."""
-    node = make_node(pacs=[destination(orthanc)])
-    node.import_cohort(phantom.cohort_row)
-    node.start()
     storescu(phantom.folders[:2], node)
     node.kill()  # while it is still reading what it answered for
     node.start()
@@ -66,12 +59,9 @@ def test_a_kill_in_each_step_leaves_one_report(
 
 @pytest.mark.usefixtures("dcmtk")
 def test_a_dead_worker_is_replaced_and_never_blocks_reception(
-    orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies
+    orthanc: Orthanc, node: Node, phantom: PhantomStudies
 ) -> None:
     """The worker alone is killed while it infers: the node goes on receiving, a new worker finishes the run."""
-    node = make_node(pacs=[destination(orthanc)])
-    node.import_cohort(phantom.cohort_row)
-    node.start()
     storescu(phantom.folders[:3], node)
     wait_until("the run to be at work", lambda: logged(node, "step.started", "infer"))
     os.kill(worker_pid(node), signal.SIGKILL)

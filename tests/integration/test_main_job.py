@@ -14,11 +14,9 @@ from pydicom.uid import (
 )
 
 from sr_templates.read_report import read_report
-from tests.factories.peers import destination, flair_uids, storescu, study_uid, wait_for_report, wait_until
+from tests.factories.peers import flair_uids, storescu, study_uid, wait_for_report, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.factories.peers import Node, Orthanc, PhantomStudies
 
 pytestmark = pytest.mark.peer
@@ -35,15 +33,10 @@ def assert_no_identity(node: Node, phantom: PhantomStudies) -> None:
 
 @pytest.mark.usefixtures("dcmtk")
 def test_four_shuffled_studies_make_one_report_and_a_fifth_makes_the_next(
-    orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies
+    orthanc: Orthanc, node: Node, phantom: PhantomStudies
 ) -> None:
     """Four studies sent in shuffled order are reported once; a fifth is reported anew and names the first report."""
-    node = make_node(pacs=[destination(orthanc)])
-    node.import_cohort(phantom.cohort_row)
-    node.start()
-    first_four = phantom.folders[:4]
-    random.Random(3).shuffle(first_four := list(first_four))
-    storescu(first_four, node)
+    storescu(random.Random(3).sample(phantom.folders[:4], k=4), node)
     wait_for_report(node)
     (case,) = json.loads(node.verb("status", "--json"))["cases"]
     assert [each["state"] for each in case["deliveries"]] == ["sent"]
@@ -73,13 +66,8 @@ def test_four_shuffled_studies_make_one_report_and_a_fifth_makes_the_next(
 
 
 @pytest.mark.usefixtures("dcmtk")
-def test_the_same_images_sent_again_change_nothing(
-    orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies
-) -> None:
+def test_the_same_images_sent_again_change_nothing(orthanc: Orthanc, node: Node, phantom: PhantomStudies) -> None:
     """Duplicates are answered with success and make no second report."""
-    node = make_node(pacs=[destination(orthanc)])
-    node.import_cohort(phantom.cohort_row)
-    node.start()
     storescu(phantom.folders[:3], node)
     wait_for_report(node)
     storescu(phantom.folders[:3], node)
@@ -92,13 +80,10 @@ def test_the_same_images_sent_again_change_nothing(
 
 @pytest.mark.usefixtures("dcmtk")
 def test_a_pacs_that_is_down_delays_the_report_and_loses_nothing(
-    orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies
+    orthanc: Orthanc, node: Node, phantom: PhantomStudies
 ) -> None:
     """The delivery is retried until the archive is back."""
     orthanc.stop()
-    node = make_node(pacs=[destination(orthanc)])
-    node.import_cohort(phantom.cohort_row)
-    node.start()
     storescu(phantom.folders[:3], node)
     wait_until("a failed attempt", lambda: node.status()["deliveries"] == {"retrying": 1})
     assert node.case()["state"] == "running"
