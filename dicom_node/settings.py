@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+from datetime import datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -96,6 +98,22 @@ class Tls(Document):
     enabled: Literal[False] = False
 
 
+class Hl7(Document):
+    """Patient updates and merges (ADT A08, A40) over MLLP; no port: not listening."""
+
+    host: str = "127.0.0.1"
+    port: Port | None = None
+    hosts: tuple[str, ...] = ("127.0.0.1",)  # IP addresses or networks that may send
+    default_issuer: str | None = None  # of IDs whose PID-3 and MRG-1 name no assigning authority
+
+    @field_validator("hosts")
+    @classmethod
+    def _networks(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            ipaddress.ip_network(host, strict=False)
+        return hosts
+
+
 class Receive(Document):
     """What we accept, from whom, and when a study counts as complete."""
 
@@ -110,6 +128,7 @@ class Receive(Document):
     min_free_disk_gb: float = Field(default=5, ge=0)
     quiet_period_s: Seconds = 60
     max_wait_s: Seconds = 3600
+    hl7: Hl7 = Hl7()
 
     @property
     def default_issuer(self) -> str:
@@ -142,7 +161,7 @@ class Audit(Document):
 
 
 class Dimse(Document):
-    """A PACS reached by C-STORE."""
+    """A PACS reached by C-STORE, C-FIND, C-MOVE and C-GET."""
 
     ae_title: AeTitle
     host: str
@@ -150,8 +169,8 @@ class Dimse(Document):
     timeout_s: float = Field(default=30, gt=0)
 
 
-class Orthanc(Document):
-    """An Orthanc reached by its REST API; user name and password come from the named environment variables."""
+class HttpArchive(Document):
+    """A PACS reached over HTTP; user name and password come from the named environment variables."""
 
     url: str = Field(pattern=r"^https?://")
     timeout_s: float = Field(default=60, gt=0)
@@ -164,6 +183,62 @@ class Orthanc(Document):
             os.environ.get(self.username_env) if self.username_env else None,
             os.environ.get(self.password_env) if self.password_env else None,
         )
+
+
+class Orthanc(HttpArchive):
+    """An Orthanc reached by its own REST API."""
+
+
+class DicomWeb(HttpArchive):
+    """A PACS reached by DICOMweb (QIDO-RS, WADO-RS): `url` is the root of its services."""
+
+
+class Window(Document):
+    """A time of day in which something may be done, on the site's clock; it may reach over midnight."""
+
+    start: time
+    end: time
+
+    def contains(self, moment: datetime) -> bool:
+        """Say whether a moment lies in it, the start included, the end not."""
+        clock = moment.time().replace(tzinfo=None)
+        if self.start <= self.end:
+            return self.start <= clock < self.end
+        return clock >= self.start or clock < self.end
+
+
+RetrieveMethod = Literal["c-move", "c-get", "dicomweb", "orthanc"]
+
+
+class Priors(Document):
+    """How older studies are fetched from an archive: by which methods in order, which of them, and how gently."""
+
+    methods: tuple[RetrieveMethod, ...] = ()  # none: this archive is never asked for priors
+    max_studies: int = Field(default=12, ge=1, le=100)  # per patient, the newest first
+    max_age_days: int | None = Field(default=3650, ge=1)
+    modalities: tuple[str, ...] = ("MR",)  # of series; what the archive does not tell is not filtered
+    study_description: str | None = None  # regular expression a told Study Description must match, case ignored
+    series_description: str | None = None  # the same for series
+    max_concurrent: int = Field(default=1, ge=1, le=16)  # series fetched at a time
+    per_hour: int = Field(default=240, ge=1)  # series fetched within any hour
+    window: Window | None = None  # when to fetch; none: always
+    ask_again_after_s: float = Field(default=21600, gt=0)  # while a case waits and nothing new was heard
+
+    @field_validator("study_description", "series_description")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                msg = f"not a regular expression: {error}"
+                raise ValueError(msg) from error
+        return pattern
+
+
+def _priors(value: object) -> object:
+    """Read a plain list as the list of methods."""
+    return {"methods": value} if isinstance(value, list | tuple) else value
 
 
 class Retry(Document):
@@ -180,18 +255,33 @@ class Pacs(Document):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
     dimse: Dimse | None = None
     orthanc: Orthanc | None = None
-    dicomweb: None = None
+    dicomweb: DicomWeb | None = None
     default_issuer: str | None = None
     results: bool = True
-    priors: tuple[()] = ()
+    priors: Annotated[Priors, BeforeValidator(_priors)] = Priors()
     storage_commitment: Literal[False] = False
     allow_unvalidated: bool = False
     retry: Retry = Retry()
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.dimse is None) == (self.orthanc is None):
-            msg = "give exactly one of dimse, orthanc (dicomweb is not in this version)"
+    def _ways_in(self) -> Self:
+        if self.dimse is None and self.orthanc is None and self.dicomweb is None:
+            msg = "give at least one of dimse, dicomweb, orthanc: the ways to reach this archive"
+            raise ValueError(msg)
+        if self.results and self.dimse is None and self.orthanc is None:
+            msg = "results: needs dimse or orthanc (STOW-RS is not in this version); else set results: false"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _ways_to_fetch(self) -> Self:
+        way = {"c-move": "dimse", "c-get": "dimse", "dicomweb": "dicomweb", "orthanc": "orthanc"}
+        for method in self.priors.methods:
+            if getattr(self, way[method]) is None:
+                msg = f"priors: method {method} needs the section {way[method]}"
+                raise ValueError(msg)
+        if self.priors.methods and self.default_issuer is None:
+            msg = "priors: needs default_issuer, the issuer of the PatientIDs that this archive names none for"
             raise ValueError(msg)
         return self
 
@@ -213,9 +303,10 @@ class Web(Document):
 
 
 class Retention(Document):
-    """How long what can be made again is kept; received images and reports are never deleted by themselves."""
+    """How long what can be made or fetched again is kept; reports are never deleted by themselves."""
 
     cache_days: float = Field(default=90, gt=0)
+    images_days: float | None = Field(default=None, gt=0)  # received images no live case needs; none: for ever
 
 
 class Logging(Document):

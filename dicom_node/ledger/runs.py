@@ -210,6 +210,7 @@ def counts_by_state(connection: Connection) -> dict[str, int]:
 
 def facts(found: Run) -> RunFacts:
     """Reduce a run to what a decision needs to know."""
+    series = [each for point in found.inputs.time_points for each in point.series]
     studies = tuple(dict.fromkeys(uid for point in found.inputs.time_points for uid in point.studies))
     return RunFacts(
         run_key=found.run_key,
@@ -223,6 +224,7 @@ def facts(found: Run) -> RunFacts:
         task_digest=found.task_digest,
         issued_at=found.issued_at,
         error=found.error or "",
+        instances=frozenset(instance.sop_instance_uid for each in series for instance in each.instances),
     )
 
 

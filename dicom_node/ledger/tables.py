@@ -37,6 +37,7 @@ class ArrivalState(StrEnum):
     CONFLICT = "conflict"  # same SOP Instance UID, other content or patient: kept aside, the case is held
     NOT_AN_INPUT = "not-an-input"  # SR, key objects, our own output: kept, never worked on
     SET_ASIDE = "set-aside"  # unreadable or refused, with its reason
+    AGED_OUT = "aged-out"  # its facts stay in `instance`; its bytes were deleted, and can be fetched again
 
 
 class CaseState(StrEnum):
@@ -60,6 +61,24 @@ class DeliveryState(StrEnum):
     SENT = "sent"
     RETRYING = "retrying"
     DEAD = "dead"
+
+
+class LookupState(StrEnum):
+    """How far a question to an archive about a patient's older studies is."""
+
+    OPEN = "open"
+    DONE = "done"
+    FAILED = "failed"  # given up; asked again when something new is known or the interval is over
+
+
+class PriorState(StrEnum):
+    """What became of a study or series that an archive told us of."""
+
+    HELD = "held"  # we have it already
+    WANTED = "wanted"  # to be fetched
+    FETCHED = "fetched"
+    REFUSED = "refused"  # by a rule or because it is another patient's, with its reason
+    FAILED = "failed"  # tried in every way and given up
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -117,6 +136,7 @@ arrival = Table(
     Column("tries", Integer, nullable=False),
     Column("patient", ForeignKey("patient.id"), index=True),
     Column("study_instance_uid", UID),
+    Column("fetched_from", String(32)),  # the archive we fetched it from; null: it was sent to us
 )
 
 instance = Table(
@@ -140,6 +160,105 @@ study = Table(
     Column("burst_started_at", UtcDateTime, nullable=False),  # when instances began to arrive without a long pause
     Column("last_received_at", UtcDateTime, nullable=False),
     Column("stat", Boolean, nullable=False),
+)
+
+patient_alias = Table(
+    "patient_alias",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("patient_id", String(64), primary_key=True),
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),  # whose ID this also is
+    Column("since", UtcDateTime, nullable=False),
+    Column("source", String(64), nullable=False),  # who said so
+)
+
+study_owner = Table(
+    "study_owner",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),  # given to a patient by hand, whatever ID it carries
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
+    Column("since", UtcDateTime, nullable=False),
+    Column("source", String(64), nullable=False),
+)
+
+accepted_value = Table(
+    "accepted_value",
+    metadata,
+    Column("patient", ForeignKey("patient.id"), primary_key=True),
+    Column("field", String(32), primary_key=True),  # PatientName, PatientBirthDate, PatientSex
+    Column("value", String(512), primary_key=True),
+    Column("since", UtcDateTime, nullable=False),
+    Column("source", String(64), nullable=False),
+)
+
+rejected_instance = Table(
+    "rejected_instance",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("note_sop_instance_uid", UID, primary_key=True),  # the rejection note (IOCM key object selection)
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),  # whom the note is about
+    Column("code", String(16), nullable=False),  # document title: 113001, 113037, 113038 (DCM)
+    Column("noted_at", UtcDateTime, nullable=False),
+)
+
+case_order = Table(
+    "case_order",
+    metadata,
+    Column("patient", ForeignKey("patient.id"), primary_key=True),
+    Column("task", String(64), primary_key=True),
+    Column("kind", String(8), primary_key=True),  # hold, force
+    Column("given_at", UtcDateTime, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+prior_lookup = Table(
+    "prior_lookup",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
+    Column("pacs", String(32), nullable=False),
+    Column("state", String(8), nullable=False, index=True),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("held", Text, nullable=False),  # JSON list of the Study Instance UIDs we held when it was opened
+    Column("found", Integer, nullable=False),  # studies of this patient the archive told us of
+    Column("wanted", Integer, nullable=False),  # of these, to be fetched
+    Column("refused", Integer, nullable=False),
+    Column("error", Text),
+)
+
+prior_study = Table(
+    "prior_study",
+    metadata,
+    Column("pacs", String(32), primary_key=True),
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
+    Column("lookup", ForeignKey("prior_lookup.id"), nullable=False),  # the latest that found it
+    Column("day", Date),
+    Column("state", String(8), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+prior_series = Table(
+    "prior_series",
+    metadata,
+    Column("pacs", String(32), primary_key=True),
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False, index=True),
+    Column("patient", ForeignKey("patient.id"), nullable=False, index=True),
+    Column("lookup", ForeignKey("prior_lookup.id"), nullable=False),
+    Column("instances", Integer),  # how many the archive says it holds; null: it does not say
+    Column("state", String(8), nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("method", String(16)),  # that fetched it
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),  # the latest attempt
+    Column("finished_at", UtcDateTime),
+    Column("fetched", Integer, nullable=False),  # instances that came
 )
 
 cohort_fact = Table(
@@ -199,6 +318,8 @@ run = Table(
     Column("encoded_at", UtcDateTime),
     Column("error", Text),
     Column("rescues", Integer, nullable=False),
+    Column("encoding", Integer, nullable=False, server_default="1"),  # grows when the patient was corrected meanwhile
+    Column("demographics", Text),  # of the study the report stands in, as the archive told them before encoding
 )
 
 outbox_object = Table(
@@ -213,6 +334,7 @@ outbox_object = Table(
     Column("study_instance_uid", UID, nullable=False),
     Column("path", String(255), nullable=False),  # relative to the outbox folder
     Column("sha256", String(64), nullable=False),
+    Column("encoding", Integer, nullable=False, server_default="1"),
 )
 
 delivery = Table(
@@ -226,6 +348,7 @@ delivery = Table(
     Column("next_attempt_at", UtcDateTime, nullable=False),
     Column("sent_at", UtcDateTime),
     Column("error", Text),
+    Column("encoding", Integer, nullable=False, server_default="1"),  # the one to send, or that was sent
 )
 
 executor = Table(

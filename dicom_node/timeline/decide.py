@@ -141,7 +141,12 @@ def _quiet_at(time_line: TimeLine, task: Task, circumstances: Circumstances) -> 
         if point.kind in task.time_points.kinds
         for study in point.studies
     } | {study.study_instance_uid for study in time_line.undated}
-    times = [at + quiet for uid, at in circumstances.last_received.items() if uid in relevant]
+    longest = timedelta(seconds=circumstances.max_wait_s)
+    times = [
+        min(each.last_received_at + quiet, each.burst_started_at + longest)
+        for uid, each in circumstances.received.items()
+        if uid in relevant
+    ]
     return max(times) if times else None
 
 

@@ -12,19 +12,42 @@ from dicom_node.timeline.model import Inputs, PatientFacts, Reason, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyClock:
+    """When a study arrived: the start of its latest burst of instances, and its newest instance. Both tz-aware."""
+
+    burst_started_at: datetime
+    last_received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorsState:
+    """How far the search for older studies is: nobody to ask, still open, or over; `text` says so in one line."""
+
+    open: bool = False  # a question or a retrieval is under way or about to be
+    failed: bool = False  # an archive could not be asked, or something wanted could not be fetched
+    since: datetime | None = None  # when the oldest of what is open was begun
+    next_look_at: datetime | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """What else a decision needs: who the patient is, which model would run, and what is still arriving.
 
-    `last_received` maps Study Instance UIDs to the tz-aware time of their newest arrival; a study that is not in it
-    has been quiet for long. `hold` is an admin's.
+    `received` maps Study Instance UIDs to when they arrived; a study that is not in it has been quiet for long.
+    `hold` keeps a case from running, an admin's or the node's own; `forced` is an admin's order to run with what there
+    is.
     """
 
     patient: PatientFacts
     bundle_digest: str
     identity: Identity = CLEAR
-    last_received: Mapping[str, datetime] = field(default_factory=dict)
+    received: Mapping[str, StudyClock] = field(default_factory=dict)
     quiet_period_s: float = 0.0
+    max_wait_s: float = 0.0  # 0: an incomplete study is judged as soon as it is quiet
+    priors: PriorsState = PriorsState()
     hold: Reason | None = None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

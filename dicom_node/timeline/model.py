@@ -165,6 +165,7 @@ class Series:
     spacing_mm: float = 0.0  # between slice centres
     in_plane_mm: float = 0.0  # the larger of both pixel spacings
     plane: str = ""  # "axial", "coronal", "sagittal": the nearest
+    incomplete: Reason | None = None  # why more of it may be on its way: gaps, or fewer than its makers or archives say
     excluded: Reason | None = None
 
     def leave_out(self, reason: Reason | None) -> Series:
@@ -330,6 +331,7 @@ class RunFacts:
     task_digest: str = ""
     issued_at: datetime | None = None  # tz-aware; None: not issued
     error: str = ""
+    instances: frozenset[str] = frozenset()  # SOP Instance UIDs of its inputs
 
 
 def canonical_json(content: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ class TimePointRule(Document):
     minimum: Annotated[int, Field(ge=1)]
     maximum: Annotated[int, Field(ge=1)]
     allow_fewer: bool = False  # then one time point is enough, and the report says that the history is short
-    choose: Literal["last"] = "last"
+    choose: Literal["last", "spread"] = "last"  # the newest `maximum`, or evenly thinned, oldest and newest kept
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -86,6 +86,17 @@ class Gates(Document):
     max_age_of_newest_scan_days: Days | None = None
     newest_exam_unusable: Literal["hold", "name"] = "hold"  # hold the case, or report and name the exam left out
     preferred_plane: Literal["axial", "coronal", "sagittal"] | None = None
+
+
+class Completeness(Document):
+    """What happens to a study that is still incomplete when `receive.max_wait_s` is over.
+
+    `wait` goes on waiting, `proceed` uses what is there and says so, `discard` leaves the study out and says so. None
+    of them lets a series with a slice gap in.
+    """
+
+    when_overdue: Literal["wait", "proceed", "discard"] = "proceed"
+    priors_overdue: Literal["wait", "proceed"] = "proceed"  # the archives could not be asked, or did not send
 
 
 class Eligibility(Document):
@@ -119,6 +130,7 @@ class Task(Document):
     roles: Roles
     time_points: TimePointRule
     gates: Gates = Gates()
+    completeness: Completeness = Completeness()
     eligibility: Eligibility
     anchor: Literal["first", "last"] = "first"  # which surgery the kinds of time points are counted from
     horizon_days: Annotated[int, Field(gt=0)] | None = None

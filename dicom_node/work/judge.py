@@ -9,7 +9,17 @@ from dicom_node.ledger import arrivals, cohort, deliveries, patients, runs
 from dicom_node.ledger.tables import CaseState, DeliveryState
 from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.decide import decide
-from dicom_node.timeline.decision import Circumstances, Decision, Due, Ended, Held, Ineligible, UpToDate, Waiting
+from dicom_node.timeline.decision import (
+    Circumstances,
+    Decision,
+    Due,
+    Ended,
+    Held,
+    Ineligible,
+    StudyClock,
+    UpToDate,
+    Waiting,
+)
 from dicom_node.timeline.identity import compare_patients
 from dicom_node.timeline.model import PatientFacts, Reason, RunState
 from dicom_node.work.recipients import may_answer
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from dicom_node.ledger.patients import Patient, StudyReception
+    from dicom_node.ledger.patients import Patient
     from dicom_node.settings import Settings
     from dicom_node.timeline.model import InstanceFacts, TimeLine
     from dicom_node.timeline.selection import Selection
@@ -83,8 +93,12 @@ def judge_case(
             patient=_newest_patient_facts(patient, facts),
             bundle_digest=served.bundle_digest,
             identity=compare_patients(each.patient for each in facts),
-            last_received=_quiet_clock(received, rules.settings, now),
+            received={
+                uid: StudyClock(burst_started_at=each.burst_started_at, last_received_at=each.last_received_at)
+                for uid, each in received.items()
+            },
             quiet_period_s=rules.settings.receive.quiet_period_s,
+            max_wait_s=rules.settings.receive.max_wait_s,
             hold=_hold(ledger, patient),
         ),
     )
@@ -110,16 +124,6 @@ def _newest_patient_facts(patient: Patient, facts: Sequence[InstanceFacts]) -> P
         sex=newest.sex,
         phantom=all(each.patient.phantom for each in facts),
     )
-
-
-def _quiet_clock(received: dict[str, StudyReception], settings: Settings, now: datetime) -> dict[str, datetime]:
-    """Return when each study last grew; one that trickles in without end counts as complete after the longest wait."""
-    longest_s = settings.receive.max_wait_s
-    return {
-        uid: each.last_received_at
-        for uid, each in received.items()
-        if (now - each.burst_started_at).total_seconds() < longest_s
-    }
 
 
 def _hold(ledger: Connection, patient: Patient) -> Reason | None:

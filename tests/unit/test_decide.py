@@ -10,7 +10,7 @@ import pytest
 from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.choose import choose_time_points
 from dicom_node.timeline.decide import decide
-from dicom_node.timeline.decision import Circumstances, Due, Ended, Held, Ineligible, UpToDate, Waiting
+from dicom_node.timeline.decision import Circumstances, Due, Ended, Held, Ineligible, StudyClock, UpToDate, Waiting
 from dicom_node.timeline.explain import explain_decision, explain_time_line
 from dicom_node.timeline.identity import Identity, IdentityState
 from dicom_node.timeline.model import Event, Inputs, Reason, Role, RunFacts, RunState, Surgery
@@ -194,19 +194,23 @@ def test_an_admins_hold_and_identity_conflicts_hold_the_case() -> None:
     assert "patient accept" in _decide(follow_ups(*THREE), identity=ask).reasons[0].text
 
 
+def _clock(at: datetime) -> StudyClock:
+    return StudyClock(burst_started_at=at, last_received_at=at)
+
+
 def test_a_study_still_arriving_is_waited_for() -> None:
     """The quiet period says when to look again; a study of no matter to the task does not delay it."""
     instances = follow_ups(*THREE)
     newest = instances[-1].study_instance_uid
-    arriving = {newest: NOW - timedelta(seconds=20)}
-    decision = _decide(instances, last_received=arriving, quiet_period_s=60)
+    arriving = {newest: _clock(NOW - timedelta(seconds=20))}
+    decision = _decide(instances, received=arriving, quiet_period_s=60, max_wait_s=3600)
     assert isinstance(decision, Waiting)
     assert _codes(decision) == ["quiet-period"]
     assert decision.next_check_at == NOW + timedelta(seconds=40)
-    assert isinstance(_decide(instances, last_received=arriving, quiet_period_s=20), Due)
+    assert isinstance(_decide(instances, received=arriving, quiet_period_s=20, max_wait_s=3600), Due)
     pre_op = a_series(SURGERY - timedelta(days=9), study="pre")
-    arriving = {pre_op[0].study_instance_uid: NOW}
-    assert isinstance(_decide([*instances, *pre_op], last_received=arriving, quiet_period_s=60), Due)
+    arriving = {pre_op[0].study_instance_uid: _clock(NOW)}
+    assert isinstance(_decide([*instances, *pre_op], received=arriving, quiet_period_s=60, max_wait_s=3600), Due)
 
 
 def test_scans_too_near_to_the_next_are_skipped() -> None:

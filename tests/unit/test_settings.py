@@ -75,7 +75,7 @@ def test_every_problem_is_told_at_once_with_file_key_value_and_rule(tmp_path: Pa
         (f"{NODE}tasks: [x]", "nobody could send"),
         (
             f"{NODE}{OPEN}pacs: [{{name: a}}]\ntasks: [x]",
-            "exactly one of dimse, orthanc",
+            "at least one of dimse, dicomweb, orthanc",
         ),
         (
             f"{NODE}{OPEN}database: {{url: mysql://x}}\ntasks: [x]",
