@@ -72,7 +72,10 @@ def test_two_follow_ups_wait_for_the_third_and_say_which_flair_is_missing() -> N
     """The status page tells what is there and what is needed."""
     decision = _decide([*follow_ups(APRIL, JULY), *a_series(OCTOBER, DWI)])
     assert isinstance(decision, Waiting)
-    assert [reason.text for reason in decision.reasons] == ["2 of 3 follow-ups", "needs FLAIR on 2025-10-01"]
+    assert [reason.text for reason in decision.reasons] == [
+        "2 of 3 follow-ups; next due after 2025-07-15",
+        "needs FLAIR on 2025-10-01",
+    ]
     assert [(each.acquired_on, each.role) for each in decision.missing] == [(OCTOBER, Role.FLAIR)]
 
 
@@ -86,7 +89,7 @@ def test_scans_before_and_just_after_surgery_do_not_count() -> None:
     """Pre-op and early post-op are not follow-ups."""
     around = follow_ups(SURGERY - timedelta(days=3), SURGERY, SURGERY + timedelta(days=1))
     decision = _decide([*around, *follow_ups(APRIL, JULY)])
-    assert [reason.text for reason in decision.reasons] == ["2 of 3 follow-ups"]
+    assert [reason.text for reason in decision.reasons] == ["2 of 3 follow-ups; next due after 2025-07-15"]
 
 
 def test_the_last_six_are_used() -> None:
@@ -217,7 +220,7 @@ def test_scans_too_near_to_the_next_are_skipped() -> None:
     """Of a repeated exam the newer counts."""
     decision = _decide(follow_ups(APRIL, JULY, JULY + timedelta(days=5)))
     assert [reason.text for reason in decision.reasons] == [
-        "2 of 3 follow-ups",
+        "2 of 3 follow-ups; next due after 2025-07-20",
         "2025-07-01 is 5 days before the next (at least 14)",
     ]
 
