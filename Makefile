@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
 
-.PHONY: demo test lint format bench peers wheel clean
+.PHONY: demo test lint format bench selection-report peers wheel clean
 
 demo: $(STAMP)
 	rm -rf $(OUT)
@@ -26,6 +26,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m inference benchmark
+
+# Every shared real series: what a reader says it is, what the rules say. DICOM_NODE_REAL_DATA names the folder.
+selection-report: $(STAMP)
+	$(BIN)/python -m tests.selection.report
 
 # Orthanc, DCMTK and dicom3tools for the tests; without root or apt the tests that need them say so and are skipped.
 peers:
