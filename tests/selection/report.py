@@ -12,8 +12,9 @@ import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import click
 import pydicom
 from pydantic import Field
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
@@ -83,7 +84,9 @@ def rows(real_data: Path, selection: Selection) -> list[Row]:
         name = archive.name.removesuffix(".tar.xz")
         for series, datasets in _series_of(archive).items():
             judgement = judged.pop((name, series))
-            what, rule = _ask(datasets, selection)
+            with warnings.catch_warnings():  # real headers hold values longer than they may be
+                warnings.simplefilter("ignore")
+                what, rule = _ask(datasets, selection)
             found.append(
                 Row(
                     archive=name,
@@ -120,13 +123,7 @@ def _headers(archive: Path) -> Iterator[tuple[str, Dataset]]:
         for member in tar:
             file = tar.extractfile(member)
             if file is not None:
-                yield Path(member.name).parent.name, _header(file)
-
-
-def _header(file: IO[bytes]) -> Dataset:
-    with warnings.catch_warnings():  # real headers hold values longer than they may be
-        warnings.simplefilter("ignore")
-        return pydicom.dcmread(file, stop_before_pixels=True, force=True)
+                yield Path(member.name).parent.name, pydicom.dcmread(file, stop_before_pixels=True, force=True)
 
 
 def _ask(datasets: list[Dataset], selection: Selection) -> tuple[str, str]:
@@ -159,8 +156,8 @@ def main() -> None:
     for row in found:
         verdict = "agree" if row.agrees else f"DISAGREE: {row.explained or 'not explained'}"
         cells = (row.archive, row.series, row.expected, row.found, row.rule)
-        print(*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), verdict)
-    print(f"{sum(row.agrees for row in found)} of {len(found)} series as the reader said")
+        click.echo(" ".join((*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), verdict)))
+    click.echo(f"{sum(row.agrees for row in found)} of {len(found)} series as the reader said")
 
 
 if __name__ == "__main__":
