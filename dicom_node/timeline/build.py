@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.timeline.kinds import kind_of
 from dicom_node.timeline.model import Candidate, Reason, Role, Study, TimeLine, TimePoint
 from dicom_node.timeline.series import acquired, describe_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
     from dicom_node.timeline.model import CohortFacts, InstanceFacts, Series
@@ -19,21 +20,34 @@ if TYPE_CHECKING:
 
 WHOLE_BRAIN_MM = 140.0  # more coverage than this is no better
 COVERAGE_STEP_MM = 10.0  # nearer than this, two coverages count as equal
+NOTHING_EXPECTED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 def build_time_line(
-    instances: Iterable[InstanceFacts], *, selection: Selection, task: Task, cohort: CohortFacts
+    instances: Iterable[InstanceFacts],
+    *,
+    selection: Selection,
+    task: Task,
+    cohort: CohortFacts,
+    expected: Mapping[str, int] = NOTHING_EXPECTED,
 ) -> TimeLine:
     """Group instances into series, studies and time points, and choose one series per role that the task asks for.
 
     Studies of one calendar day are one time point, except on a day of surgery.
+
+    Args:
+        instances: what is known, in any order, duplicates included.
+        selection: what a series is.
+        task: what is asked for.
+        cohort: what the images do not say.
+        expected: how many instances an archive says a series has, by Series Instance UID.
     """
     by_uid: dict[str, InstanceFacts] = {}
     for each in instances:
         known = by_uid.setdefault(each.sop_instance_uid, each)
         if known is not each and (each.content_digest, each.to_json()) < (known.content_digest, known.to_json()):
             by_uid[each.sop_instance_uid] = each
-    studies = _studies(by_uid.values(), selection, task)
+    studies = _studies(by_uid.values(), selection, task, expected)
     surgery_days = {surgery.on for surgery in cohort.surgeries}
     groups: dict[tuple[date, str], list[Study]] = defaultdict(list)
     for study in studies:
@@ -47,14 +61,17 @@ def build_time_line(
     )
 
 
-def _studies(instances: Iterable[InstanceFacts], selection: Selection, task: Task) -> list[Study]:
+def _studies(
+    instances: Iterable[InstanceFacts], selection: Selection, task: Task, expected: Mapping[str, int]
+) -> list[Study]:
     """Group instances into studies, in order of UID."""
     by_series: dict[tuple[str, str], list[InstanceFacts]] = defaultdict(list)
     for each in instances:
         by_series[each.study_instance_uid, each.series_instance_uid].append(each)
     by_study: dict[str, list[Series]] = defaultdict(list)
     for study_uid, series_uid in sorted(by_series):
-        by_study[study_uid].append(describe_series(by_series[study_uid, series_uid], selection, task))
+        found = by_series[study_uid, series_uid]
+        by_study[study_uid].append(describe_series(found, selection, task, expected=expected.get(series_uid)))
     studies = []
     for study_uid, series in by_study.items():
         day, clock, _ = acquired(instance for each in series for instance in each.instances)
@@ -123,16 +140,9 @@ def _rank(series: Series, preferred_plane: str | None) -> tuple[object, ...]:
     return (
         -whole,
         round(series.spacing_mm, 1),
-        not _is_complete(series),
+        series.incomplete is not None,
         preferred_plane is not None and series.plane != preferred_plane,
         round(series.in_plane_mm, 1),
         later,
         series.series_instance_uid,
     )
-
-
-def _is_complete(series: Series) -> bool:
-    """Tell whether there are as many slices as Images in Acquisition (0020,1002) says, where it says so."""
-    expected = [each.attributes.get("ImagesInAcquisition") for each in series.instances]
-    numbers = [float(each) for each in expected if isinstance(each, int | float)]
-    return not numbers or max(numbers) <= series.slices

@@ -34,8 +34,17 @@ _TRUST = {
 }
 
 
-def describe_series(instances: Sequence[InstanceFacts], selection: Selection, task: Task) -> Series:
-    """Say what a series is for a task. The order of `instances` does not matter; their UIDs are distinct."""
+def describe_series(
+    instances: Sequence[InstanceFacts], selection: Selection, task: Task, *, expected: int | None = None
+) -> Series:
+    """Say what a series is for a task.
+
+    Args:
+        instances: of one series, in any order; their UIDs are distinct.
+        selection: the rules.
+        task: what is asked for.
+        expected: how many instances an archive says the series has; None: nobody was asked, or it does not say.
+    """
     by_uid = sorted(instances, key=lambda each: each.sop_instance_uid)
     verdict = classify_series(by_uid, selection)
     day, clock, source = acquired(by_uid)
@@ -56,6 +65,7 @@ def describe_series(instances: Sequence[InstanceFacts], selection: Selection, ta
         spacing_mm=round(volume.spacing_mm[0], 3) if volume else 0.0,
         in_plane_mm=round(max(volume.spacing_mm[1:]), 3) if volume else 0.0,
         plane=_plane_name(volume) if volume else "",
+        incomplete=_why_incomplete(by_uid, volume, expected),
     )
     return series.leave_out(_why_left_out(series, task, defect))
 
@@ -90,6 +100,17 @@ def _geometry(
         return tuple(instances), None, Reason(code=str(error.defect), text=str(error))
     order = dict.fromkeys(owners[index] for index in volume.order)
     return tuple(instances[number] for number in order), volume, None
+
+
+def _why_incomplete(instances: Sequence[InstanceFacts], volume: Stack | None, expected: int | None) -> Reason | None:
+    """Say why more of a series may be on its way, as an archive or Images in Acquisition (0020,1002) tells."""
+    if expected is not None and expected > len(instances):
+        return Reason(code="archive-holds-more", text=f"{len(instances)} instances (an archive holds {expected})")
+    told = [each.attributes.get("ImagesInAcquisition") for each in instances]
+    images = max((int(each) for each in told if isinstance(each, int | float)), default=0)
+    if volume is not None and images > volume.shape[0]:
+        return Reason(code="fewer-than-acquired", text=f"{volume.shape[0]} slices (Images in Acquisition: {images})")
+    return None
 
 
 def _plane_name(volume: Stack) -> str:
