@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,9 @@ MAX_DECODED_BYTES = 4 << 30  # a 4D enhanced MR of 10,000 frames of 512 x 512 is
 MAX_COMPRESSION_RATIO = 20_000  # an all-zero 512 x 512 frame in JPEG 2000 reaches about 5,000
 LONGEST_LO = 64  # characters of a value of VR LO
 REQUIRED = ("PatientID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
+KEY_OBJECT_SELECTION = "key-object-selection"
 KINDS = {  # first parts of SOP class UIDs, PS3.4 B.5
-    "1.2.840.10008.5.1.4.1.1.88.59": "key-object-selection",
+    "1.2.840.10008.5.1.4.1.1.88.59": KEY_OBJECT_SELECTION,
     "1.2.840.10008.5.1.4.1.1.88.": "structured-report",
     "1.2.840.10008.5.1.4.1.1.66.4": "segmentation",
     "1.2.840.10008.5.1.4.1.1.30": "parametric-map",
@@ -78,8 +80,19 @@ def read_facts(path: Path, *, default_issuer: str) -> InstanceFacts:
         UnreadableInstance: if it cannot be parsed, lacks what an input needs, claims what it does not hold, or
             cannot be decoded.
     """
-    try:
+    with blaming_the_file():
         return _facts(_open(path), default_issuer)
+
+
+@contextmanager
+def blaming_the_file() -> Iterator[None]:
+    """Turn whatever parsing raises into `UnreadableInstance`, with a reason free of identity.
+
+    Raises:
+        UnreadableInstance: in place of everything that is not a `PeerError`.
+    """
+    try:
+        yield
     except PeerError:
         raise
     except MemoryError as error:
@@ -145,7 +158,7 @@ def _facts(ds: FileDataset, default_issuer: str) -> InstanceFacts:
         series_instance_uid=str(ds.SeriesInstanceUID),
         study_instance_uid=str(ds.StudyInstanceUID),
         content_digest=content_digest(ds, attributes),
-        patient=_patient(ds, default_issuer),
+        patient=read_patient(ds, default_issuer),
         attributes=attributes,
         acquired_on=day,
         acquired_time=clock,
@@ -156,8 +169,12 @@ def _facts(ds: FileDataset, default_issuer: str) -> InstanceFacts:
     )
 
 
-def _patient(ds: Dataset, default_issuer: str) -> PatientFacts:
-    """Name the patient; only leading and trailing spaces of the ID mean nothing (PS3.4 C.2.2.2.1)."""
+def read_patient(ds: Dataset, default_issuer: str) -> PatientFacts:
+    """Name the patient; only leading and trailing spaces of the ID mean nothing (PS3.4 C.2.2.2.1).
+
+    Raises:
+        UnreadableInstance: if the ID or its issuer is no legal value.
+    """
     issuer = str(ds.get("IssuerOfPatientID") or "").strip(" \0") or default_issuer
     patient_id = str(ds.PatientID).strip(" \0")
     for keyword, text in (("PatientID", patient_id), ("IssuerOfPatientID", issuer)):

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import OperationalError
 
 from dicom_node import events
-from dicom_node.ledger import arrivals
+from dicom_node.ledger import arrivals, rejections
 from dicom_node.ledger.tables import ArrivalState
 from dicom_node.receive.reader import Unread
+from dicom_node.timeline.rejection import RejectionNote
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from dicom_node.ledger.database import Database
     from dicom_node.observe.logs import Log
     from dicom_node.receive.files import InstanceFiles
@@ -52,13 +55,16 @@ class Indexer:
             answer = Unread(reason=f"cannot be entered: {type(error).__name__}", crashed=True)
         self._unread(pending, answer)
 
-    def _enter(self, pending: arrivals.PendingArrival, facts: InstanceFacts) -> None:
+    def _enter(self, pending: arrivals.PendingArrival, answer: InstanceFacts | RejectionNote) -> None:
         with self._database.write() as ledger:
-            if facts.sop_instance_uid != pending.sop_instance_uid:
+            if answer.sop_instance_uid != pending.sop_instance_uid:
                 reason = "the data set names another SOP Instance UID than the C-STORE command"
                 arrivals.set_aside(ledger, pending.arrival_id, ArrivalState.SET_ASIDE, reason)
                 return
-            state = arrivals.index(ledger, pending.arrival_id, facts)
+            if isinstance(answer, RejectionNote):
+                state = _enter_note(ledger, pending, answer)
+            else:
+                state = arrivals.index(ledger, pending.arrival_id, answer)
         self._log.debug(
             events.INSTANCE_INDEXED, instance=self._log.pseudonym(pending.sop_instance_uid), state=state.value
         )
@@ -79,3 +85,11 @@ class Indexer:
             state=state.value,
             reason=reason,
         )
+
+
+def _enter_note(ledger: Connection, pending: arrivals.PendingArrival, note: RejectionNote) -> ArrivalState:
+    """Enter what an archive takes back, but never what a note of our own says of our own reports (invariant 11)."""
+    if not arrivals.is_our_own(ledger, pending.sop_instance_uid):
+        return rejections.enter(ledger, pending.arrival_id, note)
+    arrivals.set_aside(ledger, pending.arrival_id, ArrivalState.NOT_AN_INPUT, "our own output")
+    return ArrivalState.NOT_AN_INPUT

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from dicom_node.timeline.model import InstanceFacts
+from dicom_node.timeline.rejection import RejectionNote
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,7 +50,7 @@ class Reader:
     ) -> None:
         self.close()
 
-    def read(self, path: Path, default_issuer: str) -> InstanceFacts | Unread:
+    def read(self, path: Path, default_issuer: str) -> InstanceFacts | RejectionNote | Unread:
         """Read one file; never raises for what is in it."""
         child = self._child = self._child or _start()
         timer = threading.Timer(self._timeout_s, child.kill)
@@ -65,6 +66,8 @@ class Reader:
         answer = json.loads(line)
         if "facts" in answer:
             return InstanceFacts.from_json(answer["facts"])
+        if "note" in answer:
+            return RejectionNote.from_json(answer["note"])
         return Unread(reason=answer["reason"], not_an_input=answer["not_an_input"])
 
     def close(self) -> None:
@@ -102,15 +105,27 @@ def _close_quietly(pipe: IO[bytes]) -> None:
 
 
 def _answer(question: dict[str, str]) -> dict[str, object]:
-    from dicom_node.receive.facts import NotAnInput, UnreadableInstance, read_facts  # noqa: PLC0415 - child only
+    from dicom_node.receive.facts import NotAnInput, UnreadableInstance  # noqa: PLC0415 - child only
 
     try:
-        facts = read_facts(Path(question["path"]), default_issuer=question["default_issuer"])
+        return _read(Path(question["path"]), question["default_issuer"])
     except NotAnInput as error:
         return {"reason": error.kind, "not_an_input": True}
     except UnreadableInstance as error:
         return {"reason": str(error), "not_an_input": False}
-    return {"facts": facts.to_json()}
+
+
+def _read(path: Path, default_issuer: str) -> dict[str, object]:
+    """Read an image, or what its SOP class says it is instead."""
+    from dicom_node.receive.facts import KEY_OBJECT_SELECTION, NotAnInput, read_facts  # noqa: PLC0415 - child only
+    from dicom_node.receive.notes import read_note  # noqa: PLC0415 - child only
+
+    try:
+        return {"facts": read_facts(path, default_issuer=default_issuer).to_json()}
+    except NotAnInput as error:
+        if error.kind != KEY_OBJECT_SELECTION:
+            raise
+    return {"note": read_note(path, default_issuer=default_issuer).to_json()}
 
 
 def main() -> None:
