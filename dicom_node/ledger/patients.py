@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import and_, insert, or_, select, update
 
-from dicom_node.ledger.tables import instance, patient, study
+from dicom_node.errors import NodeError
+from dicom_node.ledger.tables import instance, patient, patient_alias, study
 from dicom_node.timeline.model import InstanceFacts
 
 if TYPE_CHECKING:
@@ -48,6 +49,31 @@ def patient_row(connection: Connection, issuer: str, patient_id: str) -> int:
     return int(key[0])
 
 
+def survivor(connection: Connection, row_id: int) -> int:
+    """Return the row that stands for a patient today: its own, or that of the ID it was merged into, transitively.
+
+    Raises:
+        NodeError: if merges form a ring, which `merge` refuses to make.
+    """
+    seen = [row_id]
+    while True:
+        query = (
+            select(patient_alias.c.patient)
+            .join(
+                patient,
+                and_(patient.c.issuer == patient_alias.c.issuer, patient.c.patient_id == patient_alias.c.patient_id),
+            )
+            .where(patient.c.id == seen[-1])
+        )
+        following: int | None = connection.scalar(query)
+        if following is None:
+            return seen[-1]
+        if following in seen:
+            msg = f"ledger: patient rows {seen} are merged in a ring; expected an end; `patient split` one of them"
+            raise NodeError(msg)
+        seen.append(following)
+
+
 def touch(connection: Connection, row_id: int) -> None:
     """Note that something new is known of a patient."""
     connection.execute(update(patient).where(patient.c.id == row_id).values(revision=patient.c.revision + 1))
@@ -74,12 +100,18 @@ def all_patients(connection: Connection) -> list[Patient]:
     return [_patient(row) for row in connection.execute(select(patient).order_by(patient.c.id))]
 
 
+def get(connection: Connection, row_id: int) -> Patient:
+    """Return the patient of a row."""
+    return _patient(connection.execute(select(patient).where(patient.c.id == row_id)).one())
+
+
 def find(connection: Connection, patient_id: str, issuer: str | None = None) -> list[Patient]:
-    """Return the patients with this ID, of one issuer or of any."""
-    query = select(patient).where(patient.c.patient_id == patient_id.strip(" "))
+    """Return the patients with this ID, of one issuer or of any; for a retired ID, who it was merged into."""
+    query = select(patient.c.id).where(patient.c.patient_id == patient_id.strip(" "))
     if issuer is not None:
         query = query.where(patient.c.issuer == issuer)
-    return [_patient(row) for row in connection.execute(query.order_by(patient.c.id))]
+    standing = dict.fromkeys(survivor(connection, row_id) for row_id in connection.scalars(query.order_by("id")).all())
+    return [get(connection, row_id) for row_id in standing]
 
 
 def decided(connection: Connection, found: Patient, next_check_at: datetime | None) -> None:
