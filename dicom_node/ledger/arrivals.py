@@ -33,6 +33,7 @@ class Arrival:
     default_issuer: str
     stat: bool
     received_at: datetime
+    fetched_from: str | None = None  # the archive it was fetched from; none: it was sent to us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ def record(connection: Connection, new: Arrival) -> None:
             default_issuer=new.default_issuer,
             stat=new.stat,
             received_at=new.received_at,
+            fetched_from=new.fetched_from,
             state=ArrivalState.RECEIVED,
             tries=0,
         )

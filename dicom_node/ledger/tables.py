@@ -256,6 +256,7 @@ prior_series = Table(
     Column("method", String(16)),  # that fetched it
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("first_attempt_at", UtcDateTime),  # since it was last wanted
     Column("started_at", UtcDateTime),  # the latest attempt
     Column("finished_at", UtcDateTime),
     Column("fetched", Integer, nullable=False),  # instances that came

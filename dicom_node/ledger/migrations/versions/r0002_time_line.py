@@ -117,6 +117,7 @@ def upgrade() -> None:
         sa.Column("method", sa.String(length=16), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", UtcDateTime(), nullable=False),
+        sa.Column("first_attempt_at", UtcDateTime(), nullable=True),
         sa.Column("started_at", UtcDateTime(), nullable=True),
         sa.Column("finished_at", UtcDateTime(), nullable=True),
         sa.Column("fetched", sa.Integer(), nullable=False),
