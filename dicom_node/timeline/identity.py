@@ -1,13 +1,15 @@
-"""Two humans never mix: does what several instances say about one (issuer, PatientID) describe one human?"""
+"""Two humans never mix: does what several instances say about one patient describe one human?"""
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from dicom_node.timeline.model import PatientFacts
 
@@ -33,47 +35,56 @@ class Identity:
 CLEAR = Identity()
 
 
-def compare_patients(records: Iterable[PatientFacts], *, accepted_names: Iterable[str] = ()) -> Identity:
+def compare_patients(
+    records: Iterable[PatientFacts], *, accepted: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> Identity:
     """Compare all that was said about one patient; an empty value conflicts with nothing.
 
-    Args:
-        records: what the instances say, all of one (issuer, PatientID).
-        accepted_names: spellings that a person has accepted as the same human's.
+    The records may carry several PatientIDs, where somebody said that they are one human's.
 
-    Raises:
-        ValueError: if the records are of more than one (issuer, PatientID).
+    Args:
+        records: what the instances say, and what a registry says.
+        accepted: DICOM keyword -> values that a person has accepted as one human's. A field is settled only if every
+            value of it was accepted: a further one is asked about again.
     """
     records = tuple(records)
-    if len({record.key for record in records}) > 1:
-        msg = "compare_patients: expected records of one (issuer, PatientID), found several"
-        raise ValueError(msg)
-    hard = [
+    hard = tuple(
         field
         for field, values in (
             ("PatientBirthDate", {record.birth_date for record in records}),
             ("PatientSex", {record.sex for record in records}),
         )
-        if len(values - {""}) > 1
-    ]
-    accepted = {name_key(name) for name in accepted_names}
-    names = {name_key(record.name) for record in records} - {""}
-    soft = ["PatientName"] if len(names) > 1 and not names <= accepted else []
+        if _differ(values, accepted.get(field, ()))
+    )
+    groups = zip(*(name_groups(record.name) for record in records), strict=True)
+    known = tuple(zip(*(name_groups(name) for name in accepted.get("PatientName", ())), strict=True))
+    names_differ = any(_differ(set(group), known[number] if known else ()) for number, group in enumerate(groups))
+    soft = ("PatientName",) if names_differ else ()
     if hard:
-        return Identity(state=IdentityState.CONFLICT, fields=tuple(hard + soft))
-    if soft:
-        return Identity(state=IdentityState.ASK, fields=tuple(soft))
-    return CLEAR
+        return Identity(state=IdentityState.CONFLICT, fields=hard + soft)
+    return Identity(state=IdentityState.ASK, fields=soft) if soft else CLEAR
 
 
-def name_key(name: str) -> str:
-    """Reduce a person name to what spelling cannot change: empty trailing components and groups mean nothing.
+def _differ(values: Collection[str], accepted: Collection[str]) -> bool:
+    said = set(values) - {""}
+    return len(said) > 1 and not said <= set(accepted)
 
-    Case, accents and order of components do count: a person decides on those.
 
-    Source: PS3.5 6.2.1 (PN).
+def name_groups(name: str) -> tuple[str, str, str]:
+    """Reduce a person name to its alphabetic, ideographic and phonetic spelling, each comparable as a text.
+
+    What cannot be told apart on paper is dropped: empty components at the end, spaces around a component, and whether
+    an accented letter is one code point or two. Case, accents and order of components do count: a person decides
+    on those. A group that is missing is empty, and so conflicts with nothing.
+
+    Source: PS3.5 6.2.1 (PN); Unicode Standard Annex 15 (NFC).
     """
-    groups = ["^".join(part.strip() for part in group.split("^")).rstrip("^") for group in name.split("=")]
-    return "=".join(groups).rstrip("=")
+    groups = [
+        "^".join(part.strip() for part in group.split("^")).rstrip("^")
+        for group in unicodedata.normalize("NFC", name).split("=")
+    ]
+    alphabetic, ideographic, phonetic = [*groups, "", "", ""][:3]
+    return alphabetic, ideographic, phonetic
 
 
 def is_safe_in_query(patient_id: str) -> bool:
