@@ -191,6 +191,18 @@ accepted_value = Table(
     Column("source", String(64), nullable=False),
 )
 
+patient_statement = Table(
+    "patient_statement",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("patient_id", String(64), primary_key=True),
+    Column("name", String(512), nullable=False),  # what a registry says of this ID today, as in DICOM; empty: nothing
+    Column("birth_date", String(8), nullable=False),
+    Column("sex", String(16), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("source", String(64), nullable=False),
+)
+
 rejected_instance = Table(
     "rejected_instance",
     metadata,

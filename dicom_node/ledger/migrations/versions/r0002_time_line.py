@@ -55,6 +55,17 @@ def upgrade() -> None:
     )
     op.create_index("ix_patient_alias_patient", "patient_alias", ["patient"], unique=False)
     op.create_table(
+        "patient_statement",
+        sa.Column("issuer", sa.String(length=64), nullable=False),
+        sa.Column("patient_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=512), nullable=False),
+        sa.Column("birth_date", sa.String(length=8), nullable=False),
+        sa.Column("sex", sa.String(length=16), nullable=False),
+        sa.Column("since", UtcDateTime(), nullable=False),
+        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("issuer", "patient_id"),
+    )
+    op.create_table(
         "prior_lookup",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("patient", sa.Integer(), nullable=False),
