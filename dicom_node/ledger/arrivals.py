@@ -114,14 +114,17 @@ def index(connection: Connection, arrival_id: int, facts: InstanceFacts) -> Arri
     """Enter the facts of one file: a new instance, a duplicate of one we hold, or a conflict with it."""
     patient_id = patient_row(connection, facts.patient.issuer, facts.patient.patient_id)
     held = connection.execute(
-        select(instance.c.content_digest, instance.c.patient).where(
-            instance.c.sop_instance_uid == facts.sop_instance_uid
-        )
+        select(instance.c.content_digest, instance.c.patient, arrival.c.state)
+        .join(arrival, arrival.c.id == instance.c.arrival)
+        .where(instance.c.sop_instance_uid == facts.sop_instance_uid)
     ).one_or_none()
     if held is None:
         _enter(connection, arrival_id, patient_id, facts)
         return _close(connection, arrival_id, patient_id, facts, (ArrivalState.INDEXED, None))
     if held.content_digest == facts.content_digest and held.patient == patient_id:
+        if held.state == ArrivalState.AGED_OUT:
+            _bring_back(connection, arrival_id, patient_id, facts)
+            return _close(connection, arrival_id, patient_id, facts, (ArrivalState.INDEXED, None))
         return _close(connection, arrival_id, patient_id, facts, (ArrivalState.DUPLICATE, "the first copy stays"))
     touch(connection, patient_id)
     touch(connection, held.patient)
@@ -140,21 +143,24 @@ def conflicts(connection: Connection, patient_id: int) -> int:
 
 
 def instance_paths(connection: Connection, sop_instance_uids: list[str]) -> dict[str, str]:
-    """Return SOP Instance UID -> path relative to the instance folder, for instances we hold."""
+    """Return SOP Instance UID -> path relative to the instance folder, for instances whose bytes we hold."""
     paths: dict[str, str] = {}
     for start in range(0, len(sop_instance_uids), 500):  # SQLite bounds the variables of one statement
         query = (
             select(instance.c.sop_instance_uid, arrival.c.path)
             .join(arrival, arrival.c.id == instance.c.arrival)
-            .where(instance.c.sop_instance_uid.in_(sop_instance_uids[start : start + 500]))
+            .where(
+                instance.c.sop_instance_uid.in_(sop_instance_uids[start : start + 500]),
+                arrival.c.state != ArrivalState.AGED_OUT,
+            )
         )
         paths.update({row.sop_instance_uid: row.path for row in connection.execute(query)})
     return paths
 
 
 def known_paths(connection: Connection) -> set[str]:
-    """Return the path of every file that has a row."""
-    return set(connection.scalars(select(arrival.c.path)))
+    """Return the path of every file that has a row and did not age out."""
+    return set(connection.scalars(select(arrival.c.path).where(arrival.c.state != ArrivalState.AGED_OUT)))
 
 
 def counts_by_state(connection: Connection) -> dict[str, int]:
@@ -191,6 +197,14 @@ def _enter(connection: Connection, arrival_id: int, patient_id: int, facts: Inst
     )
     row = connection.execute(select(arrival.c.received_at, arrival.c.stat).where(arrival.c.id == arrival_id)).one()
     _receive_into_study(connection, patient_id, facts.study_instance_uid, row.received_at, stat=row.stat)
+    touch(connection, patient_id)
+
+
+def _bring_back(connection: Connection, arrival_id: int, patient_id: int, facts: InstanceFacts) -> None:
+    """Let the bytes of an instance whose first copy aged out be those that came again; what is known of it stays."""
+    connection.execute(
+        update(instance).where(instance.c.sop_instance_uid == facts.sop_instance_uid).values(arrival=arrival_id)
+    )
     touch(connection, patient_id)
 
 
