@@ -47,6 +47,11 @@ def set_case(connection: Connection, new: Case) -> bool:
     return True
 
 
+def forget(connection: Connection, patient_row: int) -> None:
+    """Drop the cases of a patient of whom nothing is held any more, as after a merge."""
+    connection.execute(delete(case).where(case.c.patient == patient_row))
+
+
 def get(connection: Connection, patient_row: int, task: str) -> Case | None:
     """Return one case."""
     query = select(case).where(case.c.patient == patient_row, case.c.task == task)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.ledger import arrivals, cases, cohort, deliveries, patients, presence, runs
-from dicom_node.timeline.build import build_time_line
+from dicom_node.ledger import arrivals, cases, deliveries, identity, patients, presence, runs
 from dicom_node.timeline.choose import choose_time_points
 from dicom_node.timeline.explain import explain_time_line
+from dicom_node.work.known import read_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from dicom_node.ledger.patients import Patient
+    from dicom_node.timeline.model import CohortFacts
     from dicom_node.timeline.selection import Selection
     from dicom_node.work.tasks import ServedTask
 
@@ -52,21 +53,20 @@ def time_line(
     ledger: Connection, patient: Patient, tasks: Mapping[str, ServedTask], selection: Selection, today: date
 ) -> dict[str, Any]:
     """Return a patient's time points as each task sees them, the runs made of them, and the cases."""
-    facts = patients.facts_of(ledger, patient.row_id)
-    known = cohort.read(ledger, patient.issuer, patient.patient_id)
+    known = read_known(ledger, patient)
     lines: dict[str, Any] = {}
     for name, served in tasks.items():
-        line = build_time_line(facts, selection=selection, task=served.task, cohort=known)
-        lines[name] = explain_time_line(line, choose_time_points(line, served.task, known, today))
+        line = known.time_line(served.task, selection)
+        lines[name] = explain_time_line(line, choose_time_points(line, served.task, known.cohort, today))
     return {
         "issuer": patient.issuer,
         "patient_id": patient.patient_id,
-        "cohort": {
-            "diagnosis": known.diagnosis,
-            "surgeries": [each.on for each in known.surgeries],
-            "radiotherapy": list(known.radiotherapy),
-            "events": [{"on": each.on, "kind": each.kind} for each in known.events],
-        },
+        "also": [
+            {"issuer": issuer, "patient_id": each} for issuer, each in identity.ids_of(ledger, patient.row_id)[1:]
+        ],
+        "identity": {"state": known.identity.state, "differs_in": list(known.identity.fields)},
+        "cohort": _cohort(known.cohort),
+        "rejected_instances": len(known.rejected),
         "tasks": lines,
         "cases": cases_of(ledger, patient),
         "runs": [_run(each) for each in runs.of_patient(ledger, patient.row_id)],
@@ -86,6 +86,17 @@ def study(line: Mapping[str, Any], study_instance_uid: str) -> dict[str, Any]:
             for name, found in line["tasks"].items()
         },
         "cases": line["cases"],
+    }
+
+
+def _cohort(found: CohortFacts) -> dict[str, Any]:
+    return {
+        "diagnosis": found.diagnosis,
+        "surgeries": [each.on for each in found.surgeries],
+        "surgery_source": found.surgery_source,
+        "surgery_confirmed": found.surgery_confirmed,
+        "radiotherapy": list(found.radiotherapy),
+        "events": [{"on": each.on, "kind": each.kind} for each in found.events],
     }
 
 

@@ -1,10 +1,11 @@
 """A small door to DBOS Transact: submit, status, rescue, retry. Nothing else of the node knows the engine.
 
 The engine remembers progress and nothing more: what is due is derived from the ledger at every tick, under the same
-keys, so its tables may be lost. Two kinds of job: a *run* (infer, then encode, each checkpointed) on the workers, and
-a *deliver* on the node. Settings that matter: a constant application version (jobs queued under one version never run
-under another), one executor id per process, always a priority (none means highest), three recoveries and no more,
-JSON instead of pickle, and a call log that never quotes an argument.
+keys, so its tables may be lost. The kinds of job: a *run* (infer, then encode, each checkpointed) on the workers; a
+*deliver*, a *lookup* of older studies and a *fetch* of one series on the node. Settings that matter: a constant
+application version (jobs queued under one version never run under another), one executor id per process, always a
+priority (none means highest), three recoveries and no more, JSON instead of pickle, and a call log that never quotes an
+argument.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 APPLICATION_VERSION: Final = "workflows-1"
 MOST_RECOVERIES: Final = 3
 STAT, ROUTINE = 1, 200  # DBOS: lower first; a task takes up to 100 off the routine one
-DELIVERIES_AT_ONCE: Final = 4
+AT_ONCE: Final = {"run": 1, "deliver": 4, "lookup": 2, "fetch": 16}  # per process; archives set their own limits
 POLLING_S: Final = 0.25
 
 
@@ -39,6 +40,16 @@ class JobKind(StrEnum):
 
     RUN = "run"
     DELIVER = "deliver"
+    LOOKUP = "lookup"
+    FETCH = "fetch"
+
+    @classmethod
+    def of(cls, key: str) -> JobKind:
+        """Return the kind of a job by its key: a run's is a digest, a delivery's begins with one."""
+        first, _, rest = key.partition("/")
+        if not rest:
+            return cls.RUN
+        return cls(first) if first in {cls.LOOKUP, cls.FETCH} else cls.DELIVER
 
 
 class JobStatus(StrEnum):
@@ -71,6 +82,8 @@ class Steps:
     infer: Callable[[str], None] | None = None
     encode: Callable[[str], None] | None = None
     deliver: Callable[[str], None] | None = None
+    lookup: Callable[[str], None] | None = None
+    fetch: Callable[[str], None] | None = None
 
 
 class Engine:
@@ -116,8 +129,8 @@ class Engine:
         self._workflows = _register(self._steps)
         DBOS.listen_queues([kind.value for kind in self._listen])
         DBOS.launch()
-        DBOS.register_queue(JobKind.RUN, worker_concurrency=1, polling_interval_sec=POLLING_S)
-        DBOS.register_queue(JobKind.DELIVER, worker_concurrency=DELIVERIES_AT_ONCE, polling_interval_sec=POLLING_S)
+        for kind in JobKind:
+            DBOS.register_queue(kind, worker_concurrency=AT_ONCE[kind], polling_interval_sec=POLLING_S)
 
     def stop(self, *, drain_s: int = 0) -> None:
         """Take no new jobs and wait that long for those at work; the rest is taken up at the next start."""
@@ -149,8 +162,7 @@ class Engine:
 
     def retry(self, key: str) -> None:
         """Do an ended job again from its first step, under the same key."""
-        kind = JobKind.DELIVER if "/" in key else JobKind.RUN
-        DBOS.rewind_workflow(key, queue_name=kind.value)
+        DBOS.rewind_workflow(key, queue_name=JobKind.of(key).value)
 
 
 def _register(steps: Steps) -> dict[JobKind, Callable[[str], None]]:
@@ -168,6 +180,14 @@ def _register(steps: Steps) -> dict[JobKind, Callable[[str], None]]:
     def deliver_once(key: str) -> None:
         _required(steps.deliver, "deliver")(key)
 
+    @DBOS.step(name="look-up-once")
+    def look_up_once(key: str) -> None:
+        _required(steps.lookup, "lookup")(key)
+
+    @DBOS.step(name="fetch-once")
+    def fetch_once(key: str) -> None:
+        _required(steps.fetch, "fetch")(key)
+
     @DBOS.workflow(name="run", max_recovery_attempts=MOST_RECOVERIES)
     def run(key: str) -> None:
         infer(key)
@@ -177,7 +197,15 @@ def _register(steps: Steps) -> dict[JobKind, Callable[[str], None]]:
     def deliver(key: str) -> None:
         deliver_once(key)
 
-    return {JobKind.RUN: run, JobKind.DELIVER: deliver}
+    @DBOS.workflow(name="lookup", max_recovery_attempts=MOST_RECOVERIES)
+    def lookup(key: str) -> None:
+        look_up_once(key)
+
+    @DBOS.workflow(name="fetch", max_recovery_attempts=MOST_RECOVERIES)
+    def fetch(key: str) -> None:
+        fetch_once(key)
+
+    return {JobKind.RUN: run, JobKind.DELIVER: deliver, JobKind.LOOKUP: lookup, JobKind.FETCH: fetch}
 
 
 def _required(step: Callable[[str], None] | None, name: str) -> Callable[[str], None]:

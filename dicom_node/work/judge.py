@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.ledger import arrivals, cohort, deliveries, patients, runs
+from dicom_node.ledger import arrivals, deliveries, orders, patients, runs
+from dicom_node.ledger.orders import Order, OrderKind
 from dicom_node.ledger.tables import CaseState, DeliveryState
-from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.decide import decide
 from dicom_node.timeline.decision import (
     Circumstances,
@@ -20,20 +20,19 @@ from dicom_node.timeline.decision import (
     UpToDate,
     Waiting,
 )
-from dicom_node.timeline.identity import compare_patients
-from dicom_node.timeline.model import PatientFacts, Reason, RunState
+from dicom_node.timeline.model import Reason, RunState
 from dicom_node.work.recipients import may_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
     from dicom_node.ledger.patients import Patient
     from dicom_node.settings import Settings
-    from dicom_node.timeline.model import InstanceFacts, TimeLine
+    from dicom_node.timeline.model import TimeLine
     from dicom_node.timeline.selection import Selection
+    from dicom_node.work.known import Known
     from dicom_node.work.tasks import ServedTask
 
 STATES: Final[dict[type[object], CaseState]] = {
@@ -69,37 +68,30 @@ class Rules:
     selection: Selection
 
 
-def judge_case(
-    ledger: Connection,
-    patient: Patient,
-    facts: Sequence[InstanceFacts],
-    served: ServedTask,
-    *,
-    rules: Rules,
-    now: datetime,
-) -> Judged:
+def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: Rules, now: datetime) -> Judged:
     """Decide a case on everything the ledger knows at `now`."""
-    known = cohort.read(ledger, patient.issuer, patient.patient_id)
-    received = patients.receptions(ledger, patient.row_id)
-    line = build_time_line(facts, selection=rules.selection, task=served.task, cohort=known)
+    patient, receive = known.patient, rules.settings.receive
+    standing = orders.of_case(ledger, patient.row_id, served.name)
+    line = known.time_line(served.task, rules.selection)
     earlier = [runs.facts(each) for each in runs.of_patient(ledger, patient.row_id, served.name)]
     decision = decide(
         line,
         served.task,
-        known,
+        known.cohort,
         earlier,
         now,
         circumstances=Circumstances(
-            patient=_newest_patient_facts(patient, facts),
+            patient=known.person,
             bundle_digest=served.bundle_digest,
-            identity=compare_patients(each.patient for each in facts),
+            identity=known.identity,
             received={
                 uid: StudyClock(burst_started_at=each.burst_started_at, last_received_at=each.last_received_at)
-                for uid, each in received.items()
+                for uid, each in known.received.items()
             },
-            quiet_period_s=rules.settings.receive.quiet_period_s,
-            max_wait_s=rules.settings.receive.max_wait_s,
-            hold=_hold(ledger, patient),
+            quiet_period_s=receive.quiet_period_s,
+            max_wait_s=receive.max_wait_s,
+            hold=_hold(ledger, patient, standing.get(OrderKind.HOLD)),
+            forced=OrderKind.FORCE in standing,
         ),
     )
     state, reasons = _state(ledger, patient, decision, served, rules.settings)
@@ -109,24 +101,15 @@ def judge_case(
         reasons=reasons,
         time_line=line,
         run_key=decision.run_key if isinstance(decision, Due | UpToDate) else None,
-        stat=any(each.stat for each in received.values()),
+        stat=any(each.stat for each in known.received.values()),
     )
 
 
-def _newest_patient_facts(patient: Patient, facts: Sequence[InstanceFacts]) -> PatientFacts:
-    """Return whom the case is about, with the demographics of the newest scan that says any."""
-    newest = max(facts, key=lambda each: (str(each.acquired_on or ""), each.sop_instance_uid)).patient
-    return PatientFacts(
-        issuer=patient.issuer,
-        patient_id=patient.patient_id,
-        birth_date=newest.birth_date
-        or next((each.patient.birth_date for each in facts if each.patient.birth_date), ""),
-        sex=newest.sex,
-        phantom=all(each.patient.phantom for each in facts),
-    )
-
-
-def _hold(ledger: Connection, patient: Patient) -> Reason | None:
+def _hold(ledger: Connection, patient: Patient, order: Order | None) -> Reason | None:
+    """Return why the case may not run: a person's order, or received files that contradict each other."""
+    if order is not None:
+        text = f"held by hand since {order.given_at.date().isoformat()}" + (f": {order.reason}" if order.reason else "")
+        return Reason(code="held-by-hand", text=text)
     count = arrivals.conflicts(ledger, patient.row_id)
     if count == 0:
         return None

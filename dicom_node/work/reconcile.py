@@ -15,12 +15,14 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node import events
 from dicom_node.deliver.postman import job_key
-from dicom_node.ledger import arrivals, cases, deliveries, patients, presence, runs
+from dicom_node.ledger import arrivals, cases, deliveries, orders, patients, presence, runs
+from dicom_node.ledger.orders import OrderKind
 from dicom_node.ledger.tables import CaseState
 from dicom_node.timeline.decision import Due, Waiting
 from dicom_node.timeline.model import Reason, RunState
 from dicom_node.work.engine import ROUTINE, STAT, JobKind, JobStatus
 from dicom_node.work.judge import judge_case
+from dicom_node.work.known import read_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -98,10 +100,12 @@ class Reconciler:
 
     def _decide_patient(self, ledger: Connection, patient: Patient, now: datetime, known_until: datetime) -> None:
         """Bring every case of a patient up to date; facts, cases and proposed runs commit together."""
-        facts = patients.facts_of(ledger, patient.row_id)
+        known = read_known(ledger, patient)
+        if not known.held:
+            cases.forget(ledger, patient.row_id)  # nothing of theirs is here (any more)
         checks = []
-        for served in self.tasks.values() if facts else ():
-            judged = judge_case(ledger, patient, facts, served, rules=self.rules, now=known_until)
+        for served in self.tasks.values() if known.held else ():
+            judged = judge_case(ledger, known, served, rules=self.rules, now=known_until)
             decision = judged.decision
             if isinstance(decision, Due) and judged.state is CaseState.DUE:
                 self._propose(ledger, patient, served, judged, now)
@@ -140,6 +144,7 @@ class Reconciler:
         )
         if not runs.propose(ledger, proposal, now):
             runs.set_state(ledger, due.run_key, RunState.QUEUED)  # superseded once, wanted again
+        orders.withdraw(ledger, patient.row_id, served.name, OrderKind.FORCE)
 
     def _supersede(self, ledger: Connection, run_key: str) -> None:
         """Take back a run that a newer one makes pointless, unless its answer is frozen already."""

@@ -1,0 +1,75 @@
+"""What the ledger knows of one patient at this moment, read once for all tasks, looks and explanations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dicom_node.ledger import cohort, identity, patients, rejections
+from dicom_node.timeline.build import build_time_line
+from dicom_node.timeline.identity import Identity, compare_patients
+from dicom_node.timeline.model import CohortFacts, InstanceFacts, PatientFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from dicom_node.ledger.patients import Patient, StudyReception
+    from dicom_node.timeline.model import TimeLine
+    from dicom_node.timeline.selection import Selection
+    from dicom_node.timeline.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """One patient: `facts` without what rejection notes took out of use, `expected` instances per series."""
+
+    patient: Patient
+    facts: Sequence[InstanceFacts]
+    rejected: frozenset[str]  # SOP Instance UIDs held and rejected
+    cohort: CohortFacts
+    received: Mapping[str, StudyReception]
+    expected: Mapping[str, int]  # Series Instance UID -> how many instances an archive says it holds
+    identity: Identity
+
+    @property
+    def held(self) -> bool:
+        """Whether anything of this patient was received, used or rejected."""
+        return bool(self.facts or self.rejected)
+
+    @property
+    def person(self) -> PatientFacts:
+        """Whom the cases are about, with the demographics of the newest scan that says any."""
+        issuer, patient_id = self.patient.issuer, self.patient.patient_id
+        if not self.facts:
+            return PatientFacts(issuer=issuer, patient_id=patient_id)
+        newest = max(self.facts, key=lambda each: (str(each.acquired_on or ""), each.sop_instance_uid)).patient
+        births = (each.patient.birth_date for each in self.facts if each.patient.birth_date)
+        return PatientFacts(
+            issuer=issuer,
+            patient_id=patient_id,
+            birth_date=newest.birth_date or next(births, ""),
+            sex=newest.sex,
+            phantom=all(each.patient.phantom for each in self.facts),
+        )
+
+    def time_line(self, task: Task, selection: Selection) -> TimeLine:
+        """Build the time line as a task sees it."""
+        return build_time_line(self.facts, selection=selection, task=task, cohort=self.cohort, expected=self.expected)
+
+
+def read_known(ledger: Connection, patient: Patient) -> Known:
+    """Read everything known of a patient."""
+    held = patients.facts_of(ledger, patient.row_id)
+    rejected = rejections.rejected(ledger, patient.row_id)
+    facts = [each for each in held if each.sop_instance_uid not in rejected]
+    return Known(
+        patient=patient,
+        facts=facts,
+        rejected=rejected & {each.sop_instance_uid for each in held},
+        cohort=cohort.read(ledger, patient.issuer, patient.patient_id),
+        received=patients.receptions(ledger, patient.row_id),
+        expected={},
+        identity=compare_patients((each.patient for each in facts), accepted=identity.accepted(ledger, patient.row_id)),
+    )
