@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dicom_node.timeline.admission import why_not_asked
+from dicom_node.timeline.consistency import consistency_flags, radiotherapy_flags
 from dicom_node.timeline.decision import Circumstances, Decision, Due, Held, UpToDate, Waiting
 from dicom_node.timeline.model import Reason, RunState
 from dicom_node.timeline.readiness import Question, ask, passed_over, why_not_run
@@ -109,6 +110,8 @@ def _flags(question: Question) -> tuple[Reason, ...]:
         for point in points
         for flag in point.flags
     ]
+    flags += consistency_flags(points, task)
+    flags += radiotherapy_flags(points, question.cohort)
     flags += question.reception.flags
     if len(points) < task.time_points.minimum:
         text = f"{len(points)} time points, fewer than the {task.time_points.minimum} asked for"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from dicom_node.timeline.choose import Choice, LeftOut, choose_time_points
 from dicom_node.timeline.completeness import Reception, judge_reception
 from dicom_node.timeline.decision import Circumstances, Decision, Held, Missing, Waiting
-from dicom_node.timeline.model import Inputs, Reason, RunFacts, RunState, TimePointKind
+from dicom_node.timeline.model import CohortFacts, Inputs, Reason, RunFacts, RunState, TimePointKind
 from dicom_node.timeline.run_key import freeze_inputs, run_key
 from dicom_node.timeline.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dicom_node.timeline.model import CohortFacts, Study, TimeLine
+    from dicom_node.timeline.model import Study, TimeLine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class Question:
     """What the later questions are asked of: the scans that would go in, and the run that they make or made."""
 
     task: Task
+    cohort: CohortFacts
     runs: tuple[RunFacts, ...]
     now: datetime
     circumstances: Circumstances
@@ -61,6 +62,7 @@ def ask(
     )
     return Question(
         task=task,
+        cohort=cohort,
         runs=runs,
         now=now,
         circumstances=circumstances,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.ledger import arrivals, deliveries, orders, patients, runs
 from dicom_node.ledger.orders import Order, OrderKind
 from dicom_node.ledger.tables import CaseState, DeliveryState
+from dicom_node.timeline.circumstances import contradiction
 from dicom_node.timeline.decide import decide
 from dicom_node.timeline.decision import (
     Circumstances,
@@ -45,7 +46,6 @@ PHANTOM_MODEL: Final = Reason(
     code="model-trained-on-phantoms",
     text="model trained on phantoms: it answers for phantoms only, and nothing is delivered for anyone else",
 )
-CONFLICTING_INSTANCE: Final = "instance-conflict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +110,7 @@ def _hold(ledger: Connection, patient: Patient, order: Order | None) -> Reason |
     if order is not None:
         text = f"held by hand since {order.given_at.date().isoformat()}" + (f": {order.reason}" if order.reason else "")
         return Reason(code="held-by-hand", text=text)
-    count = arrivals.conflicts(ledger, patient.row_id)
-    if count == 0:
-        return None
-    text = f"{count} received instances contradict one with the same SOP Instance UID"
-    return Reason(code=CONFLICTING_INSTANCE, text=text)
+    return contradiction(arrivals.conflicts(ledger, patient.row_id))
 
 
 def _state(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dicom_node.ledger import cohort, identity, patients, rejections
 from dicom_node.timeline.build import build_time_line
+from dicom_node.timeline.circumstances import subject
 from dicom_node.timeline.identity import Identity, compare_patients
 from dicom_node.timeline.model import CohortFacts, InstanceFacts, PatientFacts
 
@@ -41,18 +42,7 @@ class Known:
     @property
     def person(self) -> PatientFacts:
         """Whom the cases are about, with the demographics of the newest scan that says any."""
-        issuer, patient_id = self.patient.issuer, self.patient.patient_id
-        if not self.facts:
-            return PatientFacts(issuer=issuer, patient_id=patient_id)
-        newest = max(self.facts, key=lambda each: (str(each.acquired_on or ""), each.sop_instance_uid)).patient
-        births = (each.patient.birth_date for each in self.facts if each.patient.birth_date)
-        return PatientFacts(
-            issuer=issuer,
-            patient_id=patient_id,
-            birth_date=newest.birth_date or next(births, ""),
-            sex=newest.sex,
-            phantom=all(each.patient.phantom for each in self.facts),
-        )
+        return subject((self.patient.issuer, self.patient.patient_id), self.facts)
 
     def time_line(self, task: Task, selection: Selection) -> TimeLine:
         """Build the time line as a task sees it."""
