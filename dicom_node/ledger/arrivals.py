@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
-from dicom_node.ledger.patients import patient_row, touch
+from dicom_node.ledger.cohort import write_audit
+from dicom_node.ledger.identity import owner_row
+from dicom_node.ledger.patients import touch
 from dicom_node.ledger.tables import ArrivalState, arrival, instance, outbox_object, study
+from dicom_node.timeline.model import InstanceFacts
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from dicom_node.timeline.model import InstanceFacts
-
 MOST_TRIES: Final = 3
+FIRST_STAYS: Final = "the first copy stays"
+UNDER_ANOTHER_ID: Final = "the first copy stays; this one carries another ID of the patient"
 BURST_PAUSE: Final = timedelta(minutes=10)
 
 
@@ -111,33 +114,46 @@ def is_our_own(connection: Connection, sop_instance_uid: str) -> bool:
 
 
 def index(connection: Connection, arrival_id: int, facts: InstanceFacts) -> ArrivalState:
-    """Enter the facts of one file: a new instance, a duplicate of one we hold, or a conflict with it."""
-    patient_id = patient_row(connection, facts.patient.issuer, facts.patient.patient_id)
+    """Enter the facts of one file: a new instance, a duplicate of one we hold, or a conflict with it.
+
+    A conflict belongs to the patient whom the file names, and holds that one and the one it contradicts.
+    """
+    owner = owner_row(connection, facts.patient, facts.study_instance_uid)
     held = connection.execute(
-        select(instance.c.content_digest, instance.c.patient, arrival.c.state)
-        .join(arrival, arrival.c.id == instance.c.arrival)
-        .where(instance.c.sop_instance_uid == facts.sop_instance_uid)
+        select(instance.c.content_digest, instance.c.patient, instance.c.facts).where(
+            instance.c.sop_instance_uid == facts.sop_instance_uid
+        )
     ).one_or_none()
     if held is None:
-        _enter(connection, arrival_id, patient_id, facts)
-        return _close(connection, arrival_id, patient_id, facts, (ArrivalState.INDEXED, None))
-    if held.content_digest == facts.content_digest and held.patient == patient_id:
-        if held.state == ArrivalState.AGED_OUT:
-            _bring_back(connection, arrival_id, patient_id, facts)
-            return _close(connection, arrival_id, patient_id, facts, (ArrivalState.INDEXED, None))
-        return _close(connection, arrival_id, patient_id, facts, (ArrivalState.DUPLICATE, "the first copy stays"))
-    touch(connection, patient_id)
+        _enter(connection, arrival_id, owner, facts)
+        return _close(connection, arrival_id, owner, facts, (ArrivalState.INDEXED, None))
+    if held.content_digest == facts.content_digest and held.patient == owner:
+        same_id = InstanceFacts.from_json(held.facts).patient.key == facts.patient.key
+        if not same_id:
+            touch(connection, owner)  # it may have been a conflict until the two IDs became one patient
+        reason = FIRST_STAYS if same_id else UNDER_ANOTHER_ID
+        return _close(connection, arrival_id, owner, facts, (ArrivalState.DUPLICATE, reason))
+    touch(connection, owner)
     touch(connection, held.patient)
-    reason = "same SOP Instance UID, other " + ("patient" if held.patient != patient_id else "content")
-    return _close(connection, arrival_id, held.patient, facts, (ArrivalState.CONFLICT, reason))
+    reason = "same SOP Instance UID, other " + ("patient" if held.patient != owner else "content")
+    _audit_conflict(connection, arrival_id, facts, reason)
+    return _close(connection, arrival_id, owner, facts, (ArrivalState.CONFLICT, reason))
 
 
 def conflicts(connection: Connection, patient_id: int) -> int:
-    """Count the files of a patient that contradict an instance we hold."""
+    """Count the files that contradict an instance of a patient, or claim to be a patient's and are another's.
+
+    One that is to be read again, because identities changed, counts until it was read.
+    """
+    unsettled = or_(
+        arrival.c.state == ArrivalState.CONFLICT,
+        and_(arrival.c.state == ArrivalState.RECEIVED, arrival.c.reason.is_not(None)),
+    )
     query = (
         select(func.count())
         .select_from(arrival)
-        .where(arrival.c.patient == patient_id, arrival.c.state == ArrivalState.CONFLICT)
+        .outerjoin(instance, instance.c.sop_instance_uid == arrival.c.sop_instance_uid)
+        .where(unsettled, or_(arrival.c.patient == patient_id, instance.c.patient == patient_id))
     )
     return connection.scalar(query) or 0
 
@@ -225,6 +241,25 @@ def _receive_into_study(connection: Connection, patient_id: int, uid: str, at: d
             last_received_at=max(held.last_received_at, at),
             stat=held.stat or stat,
         )
+    )
+
+
+def _audit_conflict(connection: Connection, arrival_id: int, facts: InstanceFacts, reason: str) -> None:
+    row = connection.execute(
+        select(arrival.c.received_at, arrival.c.calling_ae_title).where(arrival.c.id == arrival_id)
+    ).one()
+    details = {
+        "reason": reason,
+        "says": [facts.patient.issuer, facts.patient.patient_id],
+        "sop_instance_uid": facts.sop_instance_uid,
+    }
+    write_audit(
+        connection,
+        at=row.received_at,
+        actor=row.calling_ae_title,
+        action="instance conflict",
+        subject=facts.study_instance_uid,
+        details=details,
     )
 
 

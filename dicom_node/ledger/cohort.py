@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
-from dicom_node.ledger.patients import patient_row, touch
+from dicom_node.ledger.patients import patient_row, survivor, touch
 from dicom_node.ledger.tables import audit, cohort_fact
 from dicom_node.timeline.model import CohortFacts, Event, Surgery
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection
 
 
@@ -34,7 +36,7 @@ def replace(connection: Connection, issuer: str, patient_id: str, facts: CohortF
         rows.append({"kind": "birth-date", "day": facts.birth_date, "time": None, "value": None})
     if rows:
         connection.execute(insert(cohort_fact), [owner | row for row in rows])
-    touch(connection, patient_row(connection, issuer, patient_id))
+    touch(connection, survivor(connection, patient_row(connection, issuer, patient_id)))
     return True
 
 
@@ -65,7 +67,7 @@ def patients(connection: Connection) -> list[tuple[str, str]]:
 
 
 def write_audit(
-    connection: Connection, *, at: datetime, actor: str, action: str, subject: str, details: dict[str, object]
+    connection: Connection, *, at: datetime, actor: str, action: str, subject: str, details: Mapping[str, object]
 ) -> None:
     """Keep who changed what by hand. The one place where an identity stands beside an action."""
     connection.execute(

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select
 
+from dicom_node.ledger import cohort
 from dicom_node.ledger.patients import patient_row, survivor
-from dicom_node.ledger.tables import accepted_value, patient, patient_alias, study_owner
+from dicom_node.ledger.tables import accepted_value, patient, patient_alias, patient_statement, study_owner
+from dicom_node.timeline.model import CohortFacts, PatientFacts
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-    from dicom_node.timeline.model import PatientFacts
 
 
 def owner_row(connection: Connection, facts_patient: PatientFacts, study_instance_uid: str) -> int:
@@ -67,3 +67,51 @@ def accepted(connection: Connection, row_id: int) -> dict[str, frozenset[str]]:
     for row in connection.execute(query):
         values[row.field].add(row.value)
     return {field: frozenset(found) for field, found in values.items()}
+
+
+def stated(connection: Connection, row_id: int) -> list[PatientFacts]:
+    """Return what a registry says today of each ID of a patient, to be compared with what the instances say."""
+    found = []
+    for issuer, patient_id in ids_of(connection, row_id):
+        said = statement(connection, issuer, patient_id)
+        if said is not None:
+            found.append(said)
+    return found
+
+
+def statement(connection: Connection, issuer: str, patient_id: str) -> PatientFacts | None:
+    """Return what a registry says today of one ID."""
+    query = select(patient_statement).where(
+        patient_statement.c.issuer == issuer, patient_statement.c.patient_id == patient_id
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return PatientFacts(issuer=issuer, patient_id=patient_id, name=row.name, birth_date=row.birth_date, sex=row.sex)
+
+
+def cohort_of(connection: Connection, row_id: int) -> CohortFacts:
+    """Return what is recorded of a patient under any of the IDs.
+
+    Days of surgery, radiotherapy and events are united, for an event under a retired number ends surveillance as well;
+    of diagnosis and birth date the first ID's counts that has one, the surviving ID before others.
+    """
+    recorded = [cohort.read(connection, *key) for key in ids_of(connection, row_id)]
+    if len(recorded) == 1:
+        return recorded[0]
+    surgeries = {each for facts in recorded for each in facts.surgeries}
+    timed = {each.on for each in surgeries if each.at is not None}
+    return CohortFacts(
+        diagnosis=next((facts.diagnosis for facts in recorded if facts.diagnosis), ""),
+        surgeries=tuple(
+            sorted(
+                (each for each in surgeries if each.at is not None or each.on not in timed),
+                key=lambda each: (each.on, str(each.at or "")),
+            )
+        ),
+        radiotherapy=tuple(sorted({day for facts in recorded for day in facts.radiotherapy})),
+        events=tuple(
+            sorted({each for facts in recorded for each in facts.events}, key=lambda each: (each.on, each.kind))
+        ),
+        birth_date=next((facts.birth_date for facts in recorded if facts.birth_date), None),
+    )

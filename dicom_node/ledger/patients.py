@@ -36,9 +36,12 @@ class StudyReception:
 
 
 def patient_row(connection: Connection, issuer: str, patient_id: str) -> int:
-    """Return the row of a patient, made when missing. Compared exactly (PS3.4 C.2.2.2.1)."""
+    """Return the row of an ID, made when missing. Compared exactly (PS3.4 C.2.2.2.1).
+
+    On PostgreSQL the row is locked, so that nothing of this ID is entered while the ID is merged or split.
+    """
     query = select(patient.c.id).where(patient.c.issuer == issuer, patient.c.patient_id == patient_id)
-    found: int | None = connection.scalar(query)
+    found: int | None = connection.scalar(query.with_for_update())
     if found is not None:
         return found
     made = connection.execute(
