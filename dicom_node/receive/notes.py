@@ -19,7 +19,7 @@ from dicom_node.receive.facts import (
     blaming_the_file,
     read_patient,
 )
-from dicom_node.timeline.rejection import RejectedStudy, RejectionNote, RejectionTitle
+from dicom_node.timeline.rejection import RejectionNote, RejectionTitle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,11 +48,13 @@ def read_note(path: Path, *, default_issuer: str) -> RejectionNote:
             raise NotAnInput(KEY_OBJECT_SELECTION, str(ds.get("SOPClassUID") or ""))
         if not str(ds.get("PatientID") or "").strip(" \0"):
             raise UnreadableInstance("missing", "PatientID")
+        studies, instances = _evidence(ds)
         return RejectionNote(
             sop_instance_uid=_uid(ds, "SOPInstanceUID"),
             title=title,
             patient=read_patient(ds, default_issuer),
-            studies=_rejected(ds),
+            study_instance_uids=studies,
+            sop_instance_uids=instances,
         )
 
 
@@ -65,21 +67,17 @@ def _title(ds: Dataset) -> RejectionTitle | None:
     return None
 
 
-def _rejected(ds: Dataset) -> tuple[RejectedStudy, ...]:
-    """Collect the named instances per study, each once, in order of UID."""
-    found: dict[str, set[str]] = {}
+def _evidence(ds: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Collect the studies and instances that a note names, each once, in order of UID."""
+    studies: set[str] = set()
+    instances: set[str] = set()
     for study in ds.get("CurrentRequestedProcedureEvidenceSequence") or ():
-        named = found.setdefault(_uid(study, "StudyInstanceUID"), set())
+        studies.add(_uid(study, "StudyInstanceUID"))
         for series in study.get("ReferencedSeriesSequence") or ():
-            named |= {_uid(item, "ReferencedSOPInstanceUID") for item in series.get("ReferencedSOPSequence") or ()}
-    count = sum(map(len, found.values()))
-    if not 0 < count <= MOST_INSTANCES:
-        raise UnreadableInstance("bad-evidence", f"a rejection note that names {count} instances")
-    return tuple(
-        RejectedStudy(study_instance_uid=uid, sop_instance_uids=tuple(sorted(named)))
-        for uid, named in sorted(found.items())
-        if named
-    )
+            instances |= {_uid(item, "ReferencedSOPInstanceUID") for item in series.get("ReferencedSOPSequence") or ()}
+    if not 0 < len(instances) <= MOST_INSTANCES:
+        raise UnreadableInstance("bad-evidence", f"a rejection note that names {len(instances)} instances")
+    return tuple(sorted(studies)), tuple(sorted(instances))
 
 
 def _uid(ds: Dataset, keyword: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
@@ -28,37 +28,18 @@ the archive no longer keeps happened nevertheless, and a time line without it wo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RejectedStudy:
-    """The instances of one study that a note names."""
-
-    study_instance_uid: str
-    sop_instance_uids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RejectionNote:
-    """What a rejection note says: whose images, which, and why."""
+    """What a rejection note says: whose images, which, and why; UIDs each once, in order."""
 
     sop_instance_uid: str
     title: RejectionTitle
     patient: PatientFacts
-    studies: tuple[RejectedStudy, ...]
-
-    @property
-    def count(self) -> int:
-        """How many instances it names."""
-        return sum(len(each.sop_instance_uids) for each in self.studies)
+    study_instance_uids: tuple[str, ...]
+    sop_instance_uids: tuple[str, ...]
 
     def to_json(self) -> str:
         """Return canonical JSON."""
-        return canonical_json(
-            {
-                "sop_instance_uid": self.sop_instance_uid,
-                "title": self.title,
-                "patient": self.patient,
-                "studies": self.studies,
-            }
-        )
+        return canonical_json({each.name: getattr(self, each.name) for each in fields(self)})
 
     @classmethod
     def from_json(cls, text: str) -> RejectionNote:
@@ -68,15 +49,10 @@ class RejectionNote:
             KeyError: if a field is missing.
         """
         content = json.loads(text)
-        studies = tuple(
-            RejectedStudy(
-                study_instance_uid=each["study_instance_uid"], sop_instance_uids=tuple(each["sop_instance_uids"])
-            )
-            for each in content["studies"]
-        )
         return cls(
             sop_instance_uid=content["sop_instance_uid"],
             title=RejectionTitle(content["title"]),
             patient=PatientFacts(**content["patient"]),
-            studies=studies,
+            study_instance_uids=tuple(content["study_instance_uids"]),
+            sop_instance_uids=tuple(content["sop_instance_uids"]),
         )
