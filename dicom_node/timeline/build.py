@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.timeline.candidates import rank_candidates
 from dicom_node.timeline.kinds import kind_of
-from dicom_node.timeline.model import Candidate, Reason, Role, Study, TimeLine, TimePoint
+from dicom_node.timeline.model import Reason, Study, TimeLine, TimePoint
 from dicom_node.timeline.series import acquired, describe_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import date
+    from datetime import date, time
 
     from dicom_node.timeline.model import CohortFacts, InstanceFacts, Series
     from dicom_node.timeline.selection import Selection
     from dicom_node.timeline.task import Task
 
-WHOLE_BRAIN_MM = 140.0  # more coverage than this is no better
-COVERAGE_STEP_MM = 10.0  # nearer than this, two coverages count as equal
+NIGHT: Final = timedelta(days=1)
 NOTHING_EXPECTED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -74,9 +75,25 @@ def _studies(
         by_study[study_uid].append(describe_series(found, selection, task, expected=expected.get(series_uid)))
     studies = []
     for study_uid, series in by_study.items():
-        day, clock, _ = acquired(instance for each in series for instance in each.instances)
+        day, clock = _day_of(series)
         studies.append(Study(study_instance_uid=study_uid, series=tuple(series), acquired_on=day, acquired_time=clock))
     return studies
+
+
+def _day_of(series: Sequence[Series]) -> tuple[date | None, time | None]:
+    """Return the day a study began, also where it went on past midnight.
+
+    A copy of an older exam's series may lie in a study, so what is acquired more than a day before the earliest usable
+    series does not count.
+    """
+    told = [instance for each in series for instance in each.instances]
+    usable = [instance for each in series if each.excluded is None for instance in each.instances]
+    day, clock, _ = acquired(usable or told)
+    if day is None:
+        return None, None
+    near = [each for each in told if each.acquired_on is not None and each.acquired_on >= day - NIGHT]
+    day, clock, _ = acquired(near)
+    return day, clock
 
 
 def _position(point: TimePoint) -> tuple[date, str, tuple[str, ...]]:
@@ -86,10 +103,8 @@ def _position(point: TimePoint) -> tuple[date, str, tuple[str, ...]]:
 
 def _time_point(day: date, studies: Sequence[Study], task: Task, cohort: CohortFacts) -> TimePoint:
     series = [each for study in studies for each in study.series]
-    usable = [each for each in series if each.excluded is None]
-    candidates = [
-        candidate for role in task.roles.wanted for candidate in _candidates(role, usable, task.gates.preferred_plane)
-    ]
+    candidates = rank_candidates(series, task)
+    chosen = {candidate.role: candidate.series for candidate in candidates if candidate.rank == 0}
     times = [study.acquired_time for study in studies if study.acquired_time is not None]
     clock = min(times) if times else None
     return TimePoint(
@@ -97,52 +112,27 @@ def _time_point(day: date, studies: Sequence[Study], task: Task, cohort: CohortF
         acquired_time=clock,
         kind=kind_of(day, clock, cohort.surgeries, task.anchor),
         studies=tuple(sorted(studies, key=lambda study: study.study_instance_uid)),
-        chosen={candidate.role: candidate.series for candidate in candidates if candidate.rank == 0},
-        candidates=tuple(candidates),
+        chosen=chosen,
+        candidates=candidates,
         excluded=tuple((each.series_instance_uid, each.excluded) for each in series if each.excluded is not None),
-        flags=_flags(studies, series),
+        flags=_flags(day, studies, list(chosen.values())),
     )
 
 
-def _flags(studies: Sequence[Study], series: Sequence[Series]) -> tuple[Reason, ...]:
+def _flags(day: date, studies: Sequence[Study], chosen: Sequence[Series]) -> tuple[Reason, ...]:
+    """Tell what the reader must know of the series that fill the roles of a day."""
     flags = []
     if len(studies) > 1:
         flags.append(Reason(code="merged-studies", text=f"{len(studies)} studies on one day"))
-    sources = sorted({each.acquired_from for each in series if each.excluded is None} - {""})
+    if len({each.study_instance_uid for each in chosen}) > 1:
+        roles = ", ".join(str(each.verdict.role) for each in chosen)
+        flags.append(Reason(code="split-exam", text=f"{roles} are of several studies of this day"))
+    usable = [each for study in studies for each in study.series if each.excluded is None]
+    sources = sorted({each.acquired_from for each in usable} - {""})
     weak = [source for source in sources if source in {"SeriesDate", "StudyDate"}]
     if weak:
         flags.append(Reason(code="weak-date", text=f"no acquisition date; day from {', '.join(weak)}"))
+    far = sorted({str(each.acquired_on) for each in chosen if each.acquired_on and abs(each.acquired_on - day) > NIGHT})
+    if far:
+        flags.append(Reason(code="far-apart", text=f"in one study with series acquired on {', '.join(far)}"))
     return tuple(flags)
-
-
-def _candidates(role: Role, usable: Sequence[Series], preferred_plane: str | None) -> list[Candidate]:
-    """Rank the series of a role, best first."""
-    ranked = sorted(
-        (each for each in usable if each.verdict.role is role), key=lambda each: _rank(each, preferred_plane)
-    )
-    return [
-        Candidate(
-            role=role,
-            series=each,
-            rank=rank,
-            because=f"covers {each.coverage_mm:.0f} mm, slices {each.spacing_mm:.2f} mm apart, {each.plane}, "
-            f"{each.in_plane_mm:.2f} mm in plane, {each.slices} slices",
-        )
-        for rank, each in enumerate(ranked)
-    ]
-
-
-def _rank(series: Series, preferred_plane: str | None) -> tuple[object, ...]:
-    """Coverage, thickness, completeness, plane, resolution; of a repeated acquisition the later; then the UID."""
-    whole = min(series.coverage_mm, WHOLE_BRAIN_MM) // COVERAGE_STEP_MM
-    clock = series.acquired_time
-    later = -(clock.hour * 3600 + clock.minute * 60 + clock.second) if clock else 0
-    return (
-        -whole,
-        round(series.spacing_mm, 1),
-        series.incomplete is not None,
-        preferred_plane is not None and series.plane != preferred_plane,
-        round(series.in_plane_mm, 1),
-        later,
-        series.series_instance_uid,
-    )

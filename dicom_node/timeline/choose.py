@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.timeline.decision import Missing
 from dicom_node.timeline.kinds import anchor_of
 from dicom_node.timeline.model import Event, Reason, TimePointKind
+from dicom_node.timeline.thin import thin_evenly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from dicom_node.timeline.model import CohortFacts, Series, TimeLine, TimePoint
     from dicom_node.timeline.task import Task
+
+
+RECURRENCE: Final = "recurrence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,10 @@ class Choice:
 
 
 def choose_time_points(time_line: TimeLine, task: Task, cohort: CohortFacts, today: date) -> Choice:
-    """Choose the newest usable time points that keep the task's gaps, at most as many as the model takes."""
+    """Choose usable time points that keep the task's gaps, at most as many as the model takes.
+
+    They are the newest (`choose: last`), or evenly thinned over the whole history (`choose: spread`).
+    """
     left_out: list[LeftOut] = []
     usable: list[TimePoint] = []
     event = ending_event(task, cohort, today)
@@ -45,15 +52,26 @@ def choose_time_points(time_line: TimeLine, task: Task, cohort: CohortFacts, tod
             usable.append(point)
         else:
             left_out.append(refused)
-    chosen, skipped = _newest(usable, task)
+    pick = _spread if task.time_points.choose == "spread" else _newest
+    chosen, skipped = pick(usable, task)
     by_day = sorted([*left_out, *skipped], key=lambda each: time_line.time_points.index(each.point))
     return Choice(points=tuple(chosen), left_out=tuple(by_day))
 
 
 def ending_event(task: Task, cohort: CohortFacts, today: date) -> Event | None:
-    """Return the first recorded event since the anchoring surgery, None if surveillance goes on."""
+    """Return the first recorded event since the anchoring surgery, None if surveillance goes on.
+
+    A recurrence dated on the day of a later operation is what was operated on, so it lies before that operation.
+    """
     anchor = anchor_of(cohort.surgeries, task.anchor)
-    events = [event for event in cohort.events if event.on <= today and (anchor is None or event.on >= anchor.on)]
+    again = anchor is not None and anchor != anchor_of(cohort.surgeries, "first")
+
+    def counts(event: Event) -> bool:
+        if anchor is None or event.on > anchor.on:
+            return True
+        return event.on == anchor.on and not (again and event.kind == RECURRENCE)
+
+    events = [event for event in cohort.events if event.on <= today and counts(event)]
     return min(events, key=lambda event: (event.on, event.kind)) if events else None
 
 
@@ -102,6 +120,33 @@ def _newest(usable: Sequence[TimePoint], task: Task) -> tuple[list[TimePoint], l
         else:
             chosen.insert(0, point)
     return chosen, skipped
+
+
+def _spread(usable: Sequence[TimePoint], task: Task) -> tuple[list[TimePoint], list[LeftOut]]:
+    """Thin the time points evenly, and say of each that falls out why."""
+    gates = task.gates
+    kept = thin_evenly(
+        [point.acquired_on for point in usable],
+        maximum=task.time_points.maximum,
+        min_gap_days=gates.min_gap_days,
+        max_gap_days=gates.max_gap_days,
+    )
+    chosen = [usable[position] for position in kept]
+    skipped = [_thinned(point, chosen, task) for number, point in enumerate(usable) if number not in kept]
+    return chosen, skipped
+
+
+def _thinned(point: TimePoint, chosen: Sequence[TimePoint], task: Task) -> LeftOut:
+    day, gates = point.acquired_on, task.gates
+    nearest = min(abs((each.acquired_on - day).days) for each in chosen)
+    if nearest < gates.min_gap_days:
+        text = f"{day.isoformat()} is {nearest} days from a scan that is used (at least {gates.min_gap_days})"
+        return _skip(point, "too-near", text)
+    if day < chosen[0].acquired_on and gates.max_gap_days is not None:
+        reach = f"{task.time_points.maximum} scans at most {gates.max_gap_days} days apart"
+        return _skip(point, "before-gap", f"{day.isoformat()} lies farther back than {reach} reach")
+    text = f"{day.isoformat()} is thinned out: {task.time_points.maximum} scans are spread over the history"
+    return _skip(point, "thinned", text)
 
 
 def _skip(point: TimePoint, code: str, text: str) -> LeftOut:

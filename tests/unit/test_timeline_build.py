@@ -42,7 +42,7 @@ def test_two_studies_of_one_day_are_one_time_point() -> None:
     (point,) = _line([*a_series(DAY, study="A"), *a_series(DAY, T1, study="B")], task).time_points
     assert len(point.studies) == 2
     assert set(point.chosen) == {Role.FLAIR, Role.T1}
-    assert [flag.code for flag in point.flags] == ["merged-studies"]
+    assert [flag.code for flag in point.flags] == ["merged-studies", "split-exam"]
 
 
 def test_two_studies_on_a_day_of_surgery_stay_apart() -> None:
