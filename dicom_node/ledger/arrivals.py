@@ -120,14 +120,17 @@ def index(connection: Connection, arrival_id: int, facts: InstanceFacts) -> Arri
     """
     owner = owner_row(connection, facts.patient, facts.study_instance_uid)
     held = connection.execute(
-        select(instance.c.content_digest, instance.c.patient, instance.c.facts).where(
-            instance.c.sop_instance_uid == facts.sop_instance_uid
-        )
+        select(instance.c.content_digest, instance.c.patient, instance.c.facts, arrival.c.state)
+        .join(arrival, arrival.c.id == instance.c.arrival)
+        .where(instance.c.sop_instance_uid == facts.sop_instance_uid)
     ).one_or_none()
     if held is None:
         _enter(connection, arrival_id, owner, facts)
         return _close(connection, arrival_id, owner, facts, (ArrivalState.INDEXED, None))
     if held.content_digest == facts.content_digest and held.patient == owner:
+        if held.state == ArrivalState.AGED_OUT:
+            _bring_back(connection, arrival_id, owner, facts)
+            return _close(connection, arrival_id, owner, facts, (ArrivalState.INDEXED, None))
         same_id = InstanceFacts.from_json(held.facts).patient.key == facts.patient.key
         if not same_id:
             touch(connection, owner)  # it may have been a conflict until the two IDs became one patient

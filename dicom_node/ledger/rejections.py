@@ -7,6 +7,7 @@ owns: merging and splitting patients needs no change here, and a note of one pat
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, insert, select, update
@@ -72,10 +73,13 @@ def codes(connection: Connection, row_id: int) -> dict[str, str]:
     return {row.sop_instance_uid: row.code for row in rows}
 
 
-def since(connection: Connection, row_id: int) -> dict[str, datetime]:
-    """Return SOP Instance UID -> when the first note came that says it is wrong."""
-    rows = [row for row in _counting(connection, row_id) if row.code in WRONG]
-    return {row.sop_instance_uid: row.noted_at for row in reversed(rows)}
+def notes(connection: Connection, row_id: int) -> list[tuple[datetime, frozenset[str]]]:
+    """Return when each note came that says images are wrong, and the SOP Instance UIDs it named, in this order."""
+    named: dict[tuple[datetime, str], set[str]] = defaultdict(set)
+    for row in _counting(connection, row_id):
+        if row.code in WRONG:
+            named[row.noted_at, row.note_sop_instance_uid].add(row.sop_instance_uid)
+    return [(at, frozenset(uids)) for (at, _), uids in named.items()]
 
 
 def _counting(connection: Connection, row_id: int) -> list[Any]:
