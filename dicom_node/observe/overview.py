@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dicom_node.ledger import arrivals, cases, deliveries, identity, patients, presence, runs
+from dicom_node.ledger import arrivals, cases, deliveries, identity, patients, presence, priors, runs
 from dicom_node.timeline.choose import choose_time_points
 from dicom_node.timeline.explain import explain_time_line
 from dicom_node.work.known import read_known
@@ -69,6 +69,7 @@ def time_line(
         "rejected_instances": len(known.rejected),
         "tasks": lines,
         "cases": cases_of(ledger, patient),
+        "priors": priors.summary(ledger, patient.row_id),
         "runs": [_run(each) for each in runs.of_patient(ledger, patient.row_id)],
     }
 

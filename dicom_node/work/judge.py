@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.ledger import arrivals, deliveries, orders, patients, runs
 from dicom_node.ledger.orders import Order, OrderKind
 from dicom_node.ledger.tables import CaseState, DeliveryState
+from dicom_node.priors import search
 from dicom_node.timeline.circumstances import contradiction
 from dicom_node.timeline.decide import decide
 from dicom_node.timeline.decision import (
@@ -90,6 +91,7 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
             },
             quiet_period_s=receive.quiet_period_s,
             max_wait_s=receive.max_wait_s,
+            priors=search.look(ledger, patient.row_id, settings=rules.settings, held_studies=known.received, now=now),
             hold=_hold(ledger, patient, standing.get(OrderKind.HOLD)),
             forced=OrderKind.FORCE in standing,
         ),
@@ -103,6 +105,13 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
         run_key=decision.run_key if isinstance(decision, Due | UpToDate) else None,
         stat=any(each.stat for each in known.received.values()),
     )
+
+
+def may_ask_archives(decision: Decision) -> bool:
+    """Say whether a case may have archives asked about its patient: one that older studies could bring forward."""
+    if isinstance(decision, Waiting):
+        return all(reason.code != "surgery-date-unknown" for reason in decision.reasons)
+    return isinstance(decision, Due | UpToDate)
 
 
 def _hold(ledger: Connection, patient: Patient, order: Order | None) -> Reason | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_node.ledger import cohort, identity, patients, rejections
+from dicom_node.ledger import cohort, identity, patients, priors, rejections
 from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.circumstances import subject
 from dicom_node.timeline.identity import Identity, compare_patients
@@ -60,6 +60,6 @@ def read_known(ledger: Connection, patient: Patient) -> Known:
         rejected=rejected & {each.sop_instance_uid for each in held},
         cohort=cohort.read(ledger, patient.issuer, patient.patient_id),
         received=patients.receptions(ledger, patient.row_id),
-        expected={},
+        expected=priors.instance_counts(ledger, patient.row_id),
         identity=compare_patients((each.patient for each in facts), accepted=identity.accepted(ledger, patient.row_id)),
     )

@@ -18,10 +18,11 @@ from dicom_node.deliver.postman import job_key
 from dicom_node.ledger import arrivals, cases, deliveries, orders, patients, presence, runs
 from dicom_node.ledger.orders import OrderKind
 from dicom_node.ledger.tables import CaseState
+from dicom_node.priors import search
 from dicom_node.timeline.decision import Due, Waiting
 from dicom_node.timeline.model import Reason, RunState
 from dicom_node.work.engine import ROUTINE, STAT, JobKind, JobStatus
-from dicom_node.work.judge import judge_case
+from dicom_node.work.judge import judge_case, may_ask_archives
 from dicom_node.work.known import read_known
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Reconciler:
         self._decide()
         self._start_runs()
         self._start_deliveries()
+        self._start_searches()
 
     def _decide(self) -> None:
         now = self.clock()
@@ -104,14 +106,25 @@ class Reconciler:
         if not known.held:
             cases.forget(ledger, patient.row_id)  # nothing of theirs is here (any more)
         checks = []
+        decisions = []
         for served in self.tasks.values() if known.held else ():
             judged = judge_case(ledger, known, served, rules=self.rules, now=known_until)
             decision = judged.decision
+            decisions.append(decision)
             if isinstance(decision, Due) and judged.state is CaseState.DUE:
                 self._propose(ledger, patient, served, judged, now)
             if isinstance(decision, Waiting) and decision.next_check_at is not None:
                 checks.append(max(decision.next_check_at, now))
             self._show(ledger, patient, served, judged, now)
+        if any(may_ask_archives(decision) for decision in decisions):
+            search.ensure(
+                ledger,
+                patient.row_id,
+                settings=self.rules.settings,
+                held_studies=known.received,
+                waiting=any(isinstance(decision, Waiting) for decision in decisions),
+                now=known_until,
+            )
         patients.decided(ledger, patient, min(checks, default=None))
 
     def _undecidable(self, patient: Patient, error: Exception, now: datetime) -> None:
@@ -226,11 +239,20 @@ class Reconciler:
     def _start_deliveries(self) -> None:
         with self.database.read() as ledger:
             due = deliveries.due(ledger, self.clock())
-        statuses = self.engine.status(job_key(each) for each in due)
-        for each in due:
-            key = job_key(each)
+        self._start_attempts(JobKind.DELIVER, [job_key(each) for each in due])
+
+    def _start_searches(self) -> None:
+        """Have archives asked, and series fetched, as far as their limits let it."""
+        with self.database.read() as ledger:
+            due = search.due(ledger, settings=self.rules.settings, now=self.clock())
+        for kind in (JobKind.LOOKUP, JobKind.FETCH):
+            self._start_attempts(kind, [key for each, key in due if each == kind])
+
+    def _start_attempts(self, kind: JobKind, keys: list[str]) -> None:
+        statuses = self.engine.status(keys)
+        for key in keys:
             if statuses[key] is JobStatus.UNKNOWN:
-                self.engine.submit(JobKind.DELIVER, key)
+                self.engine.submit(kind, key)
             elif statuses[key] not in {JobStatus.WAITING, JobStatus.WORKING}:
                 self.engine.retry(key)  # the attempt broke before it could be written down
 
