@@ -87,6 +87,11 @@ def name_groups(name: str) -> tuple[str, str, str]:
     return alphabetic, ideographic, phonetic
 
 
+def name_key(name: str) -> str:
+    """Return a whole person name as `name_groups` compares it."""
+    return "=".join(name_groups(name)).rstrip("=")
+
+
 def is_safe_in_query(patient_id: str) -> bool:
     """Tell whether an ID may stand in a C-FIND or QIDO query without matching other patients."""
     return bool(patient_id) and not UNSAFE_IN_QUERY & set(patient_id)
