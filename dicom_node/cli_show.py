@@ -68,6 +68,8 @@ def timeline(patient: str, config: Path, *, as_json: bool) -> None:
     for name, line in found["tasks"].items():
         console.print(_time_point_table(name, line))
     console.print(_case_table(found["cases"]))
+    for line in _remarks(found):
+        console.print(line)
 
 
 @click.command()
@@ -100,6 +102,24 @@ def _time_line(ledger: Any, patient: Patient, settings: Settings) -> dict[str, A
     return overview.time_line(ledger, patient, tasks, selection, now().date())
 
 
+def _remarks(found: dict[str, Any]) -> list[str]:
+    """Say what else stands behind a time line: other IDs, rejected images, what archives were asked and told."""
+    remarks = [f"also known as {each['patient_id']}^^^{each['issuer']}" for each in found["also"]]
+    if found["identity"]["differs_in"]:
+        remarks.append(f"studies differ in {', '.join(found['identity']['differs_in'])}; see `patient show`")
+    if found["rejected_instances"]:
+        remarks.append(f"{found['rejected_instances']} images held were rejected by notes and are not used")
+    for archive in found["priors"]:
+        remarks.append(
+            f"{archive['pacs']} asked at {archive['asked_at']}: {archive['state']} {archive['error']}".rstrip()
+        )
+        remarks += [
+            f"  {study['day'] or 'no date'}: {study['state']} {study['reason']}".rstrip()
+            for study in archive["studies"]
+        ]
+    return remarks
+
+
 def _case_table(cases: list[dict[str, Any]]) -> Table:
     table = Table("patient", "issuer", "task", "state", "why", title="cases")
     for case in cases:
@@ -125,6 +145,7 @@ def _series_table(task: str, point: dict[str, Any]) -> Table:
         for each in study["series"]:
             candidate = ranks.get(each["series_instance_uid"])
             verdict = each["excluded"]["text"] if each["excluded"] else candidate["because"] if candidate else ""
+            verdict += f" (incomplete: {each['incomplete']['text']})" if each["incomplete"] else ""
             spacing = f"{each['spacing_mm']:.1f}"
             uid = f"...{each['series_instance_uid'][-8:]}"
             table.add_row(uid, each["description"], each["is"], each["rule"], str(each["slices"]), spacing, verdict)

@@ -52,6 +52,7 @@ def explain_series(series: Series) -> dict[str, Any]:
         "in_plane_mm": series.in_plane_mm,
         "coverage_mm": series.coverage_mm,
         "plane": series.plane,
+        "incomplete": _reason(series.incomplete),
         "excluded": _reason(series.excluded),
         "rules": [asdict(each) for each in series.verdict.trace],
     }
