@@ -110,13 +110,9 @@ def _remarks(found: dict[str, Any]) -> list[str]:
     if found["rejected_instances"]:
         remarks.append(f"{found['rejected_instances']} images held were rejected by notes and are not used")
     for archive in found["priors"]:
-        remarks.append(
-            f"{archive['pacs']} asked at {archive['asked_at']}: {archive['state']} {archive['error']}".rstrip()
-        )
-        remarks += [
-            f"  {study['day'] or 'no date'}: {study['state']} {study['reason']}".rstrip()
-            for study in archive["studies"]
-        ]
+        what = f"{archive['pacs']} asked at {archive['asked_at']}: {archive['state']} {archive['error']}"
+        studies = [f"  {each['day'] or 'no date'}: {each['state']} {each['reason']}" for each in archive["studies"]]
+        remarks += [line.rstrip() for line in (what, *studies)]
     return remarks
 
 
