@@ -14,6 +14,8 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.valuerep import DA, DT, TM
 
+from dicom_node.timeline import keywords
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,65 +25,7 @@ if TYPE_CHECKING:
 
 MAX_DISTINCT = 32  # more distinct values than this decide nothing; the smallest and largest are kept
 
-NUMBERS = (
-    "EchoTime",
-    "RepetitionTime",
-    "InversionTime",
-    "FlipAngle",
-    "EchoTrainLength",
-    "NumberOfAverages",
-    "EchoNumbers",
-    "MagneticFieldStrength",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "NumberOfFrames",
-    "AcquisitionNumber",
-    "SeriesNumber",
-    "DiffusionBValue",
-    "TemporalPositionIdentifier",
-    "NumberOfTemporalPositions",
-    "ImagesInAcquisition",
-    "ContrastBolusVolume",
-    "SamplesPerPixel",
-)
-TEXTS = (
-    "Modality",
-    "ImageType",
-    "SeriesDescription",
-    "ProtocolName",
-    "ScanningSequence",
-    "SequenceVariant",
-    "ScanOptions",
-    "SequenceName",
-    "PulseSequenceName",
-    "MRAcquisitionType",
-    "AngioFlag",
-    "InversionRecovery",
-    "EchoPulseSequence",
-    "EchoPlanarPulseSequence",
-    "SpectrallySelectedSuppression",
-    "AcquisitionContrast",
-    "ComplexImageComponent",
-    "ContrastBolusAgent",
-    "ContrastBolusRoute",
-    "PhotometricInterpretation",
-    "DerivationDescription",
-)
-CONTEXT = (  # useful to rules and gates, but archives fill or coerce them, so two copies may differ here
-    "BodyPartExamined",
-    "BurnedInAnnotation",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "SoftwareVersions",
-    "PatientAge",
-    "StudyDescription",
-    "RequestedProcedurePriority",
-    "RequestedProcedureDescription",
-    "PerformedProcedureStepDescription",
-    "StationName",
-    "InstitutionName",
-    "PatientPosition",
-)
+NUMBERS, TEXTS, CONTEXT = keywords.NUMBERS, keywords.TEXTS, keywords.CONTEXT
 # Enhanced keyword -> classic keyword (PS3.3 C.8.13.4, C.8.13.5, C.7.6.16.2)
 ENHANCED = {
     "EffectiveEchoTime": "EchoTime",
@@ -101,10 +45,10 @@ def read_attributes(ds: Dataset) -> dict[str, Value]:
     for group in functional_groups(ds):
         for keyword, value in _group_values(group):
             found.setdefault(keyword, set()).update(value if isinstance(value, tuple) else (value,))
-    for keyword, values in found.items():
-        if keyword == "ImageType" or not values:
-            continue
-        attributes[keyword] = _distinct(values)
+    frame_types = {str(each) for each in found.pop("ImageType", ())}
+    attributes |= {keyword: _distinct(values) for keyword, values in found.items() if values}
+    if frame_types:
+        attributes["ImageType"] = _image_type(attributes.get("ImageType", ()), frame_types)
     _name_enhanced_sequence(attributes)
     if (agent := _contrast_agent(ds)) and "ContrastBolusAgent" not in attributes:
         attributes["ContrastBolusAgent"] = agent
@@ -145,6 +89,12 @@ def _group_values(group: Dataset) -> Iterator[tuple[str, Value]]:
                     yield ENHANCED.get(keyword, keyword), value
 
 
+def _image_type(told: Value | tuple[()], frame_types: set[str]) -> tuple[str, ...]:
+    """Append to the object's Image Type what only its frames say; the object may say no more than MIXED."""
+    values = tuple(str(each) for each in (told if isinstance(told, tuple) else (told,)))
+    return values + tuple(sorted(frame_types - set(values)))
+
+
 def _name_enhanced_sequence(attributes: dict[str, Value]) -> None:
     """Say in Scanning Sequence what enhanced MR says in Echo Pulse Sequence, EPI and Inversion Recovery."""
     if "ScanningSequence" in attributes or "EchoPulseSequence" not in attributes:
@@ -158,8 +108,9 @@ def _name_enhanced_sequence(attributes: dict[str, Value]) -> None:
 
 
 def _contrast_agent(ds: Dataset) -> str:
+    """Name the first coded agent (PS3.3 C.7.6.4b); enhanced MR knows no other place for it."""
     for item in ds.get("ContrastBolusAgentSequence") or ():
-        if text := _clean(item.get("CodeMeaning")):
+        if text := _clean(item.get("CodeMeaning")) or _clean(item.get("CodeValue")):
             return text
     return ""
 

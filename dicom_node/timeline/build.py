@@ -72,7 +72,7 @@ def _studies(
     by_study: dict[str, list[Series]] = defaultdict(list)
     for study_uid, series_uid in sorted(by_series):
         found = by_series[study_uid, series_uid]
-        by_study[study_uid].append(describe_series(found, selection, task, expected=expected.get(series_uid)))
+        by_study[study_uid].extend(describe_series(found, selection, task, expected=expected.get(series_uid)))
     studies = []
     for study_uid, series in by_study.items():
         day, clock = _day_of(series)

@@ -160,6 +160,7 @@ class Series:
     acquired_on: date | None
     acquired_time: time | None
     acquired_from: str
+    part: str = ""  # "EchoTime 90" where a rule split the series: these instances only; empty: the whole series
     slices: int = 0
     coverage_mm: float = 0.0  # along the normal
     spacing_mm: float = 0.0  # between slice centres

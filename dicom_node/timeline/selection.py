@@ -1,9 +1,9 @@
 r"""Selection rules: what a series is, as ordered conditions over DICOM attributes, read from `config/selection.yaml`.
 
-A condition asks one question of one attribute. Its keyword is a DICOM keyword, or `Text`: the Series Description and
-Protocol Name with `_` read as a space, since `\b` would otherwise see one word in `t2_tse_tra`. Where a series has
-several values, a text question asks whether any of them matches and a number question whether all do, so that a
-dual-echo series is neither its first echo nor its second.
+A condition asks one question of one attribute. Its keyword is a DICOM keyword that the reader keeps, or `Text`: the
+Series Description and Protocol Name with `_` read as a space, since `\b` would otherwise see one word in `t2_tse_tra`.
+Where a series has several values, a text question asks whether any of them matches and a number question whether all
+do, so that a dual-echo series is neither its first echo nor its second; a rule may then split it (`split_by`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
-from pydicom.datadict import tag_for_keyword
 
 from dicom_node.documents import Document, load_document
+from dicom_node.timeline import keywords
 from dicom_node.timeline.model import Role
 
 if TYPE_CHECKING:
@@ -25,12 +25,22 @@ if TYPE_CHECKING:
 
 TEXT = "Text"
 TEXT_KEYWORDS = ("SeriesDescription", "ProtocolName")
+NUMBER_QUESTIONS = ("lt", "gt", "between", "reaches")
 QUESTIONS = ("equals", "contains", "regex", "lt", "gt", "between", "reaches", "several", "present", "absent")
 
 
 def _known_keyword(keyword: str) -> str:
-    if keyword != TEXT and tag_for_keyword(keyword) is None:
-        msg = f"not a DICOM keyword (nor {TEXT})"
+    """Refuse what no instance can ever answer: the reader keeps some attributes only."""
+    if keyword not in {TEXT, *keywords.NUMBERS, *keywords.TEXTS, *keywords.CONTEXT}:
+        asked = ", ".join(sorted((TEXT, *keywords.NUMBERS, *keywords.TEXTS, *keywords.CONTEXT)))
+        msg = f"expected an attribute that is read from the images, one of: {asked}"
+        raise ValueError(msg)
+    return keyword
+
+
+def _number_keyword(keyword: str) -> str:
+    if keyword not in keywords.NUMBERS:
+        msg = f"expected a number that is read from the images, one of: {', '.join(sorted(keywords.NUMBERS))}"
         raise ValueError(msg)
     return keyword
 
@@ -67,6 +77,9 @@ class Condition(Document):
             raise ValueError(msg)
         if self.between and self.between[0] > self.between[1]:
             msg = f"between: expected [low, high], found {list(self.between)}"
+            raise ValueError(msg)
+        if asked[0] in NUMBER_QUESTIONS and self.tag not in keywords.NUMBERS:
+            msg = f"{asked[0]}: {self.tag} is text; ask equals, contains, regex, several, present or absent"
             raise ValueError(msg)
         return self
 
@@ -110,18 +123,25 @@ class Condition(Document):
 
 
 class Rule(Document):
-    """If all of `all`, one of `any` and none of `none` hold, the series is `series_is`: a role, or a name."""
+    """If all of `all`, one of `any` and none of `none` hold, the series is `series_is`: a role, or a name.
+
+    With `split_by` instead, the series is parted by the values of an attribute, and each part is asked by itself.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    series_is: Annotated[str, Field(min_length=1, alias="is")]
+    series_is: Annotated[str, Field(min_length=1, alias="is")] = ""
+    split_by: Annotated[str, AfterValidator(_number_keyword)] | None = None
     all: tuple[Condition, ...] = ()
     any: tuple[Condition, ...] = ()
     none: tuple[Condition, ...] = ()
 
     @model_validator(mode="after")
-    def _asks_something(self) -> Self:
+    def _asks_and_answers(self) -> Self:
         if not (self.all or self.any):
             msg = "expected at least one condition in all or any, found none"
+            raise ValueError(msg)
+        if bool(self.series_is) is (self.split_by is not None):
+            msg = "expected exactly one of is (a role or a name) and split_by (an attribute)"
             raise ValueError(msg)
         if self.series_is not in set(Role) and self.series_is.casefold() in {role.casefold() for role in Role}:
             msg = f"is: expected one of {', '.join(Role)} in this spelling, found {self.series_is!r}"
@@ -160,8 +180,20 @@ def load_selection(path: Path) -> Selection:
 
 def _values(attributes: Mapping[str, Value], keyword: str) -> tuple[str | float, ...]:
     if keyword == TEXT:
-        return tuple(str(value).replace("_", " ") for each in TEXT_KEYWORDS for value in _values(attributes, each))
+        return tuple(str(value).replace("_", " ") for each in _texts(attributes) for value in _values(attributes, each))
     value = attributes.get(keyword)
     if value is None or value == "":
         return ()
     return value if isinstance(value, tuple) else (value,)
+
+
+def _texts(attributes: Mapping[str, Value]) -> tuple[str, ...]:
+    """Return where a series is named.
+
+    GE writes the protocol of the whole exam into Protocol Name ("BRAIN W WO CONTRAST", "STROKE PERFUSION"), so that
+    there it says nothing of one series; the other makers write the name of the scan.
+    """
+    makers = _values(attributes, "Manufacturer")
+    if attributes.get(TEXT_KEYWORDS[0]) and any(str(each).casefold().startswith("ge ") for each in makers):
+        return TEXT_KEYWORDS[:1]
+    return TEXT_KEYWORDS

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from dicom_node.timeline.model import Reason, Series
-from dicom_node.timeline.roles import classify_series
+from dicom_node.timeline.roles import classify_parts
+from dicom_node.timeline.series_gaps import why_gappy, why_incomplete
 from inference.geometry import GeometryError, Stack, stack
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import date, time
 
     from dicom_node.timeline.model import InstanceFacts
+    from dicom_node.timeline.roles import Part
     from dicom_node.timeline.selection import Selection
     from dicom_node.timeline.task import Task
 
@@ -36,8 +38,8 @@ _TRUST = {
 
 def describe_series(
     instances: Sequence[InstanceFacts], selection: Selection, task: Task, *, expected: int | None = None
-) -> Series:
-    """Say what a series is for a task.
+) -> tuple[Series, ...]:
+    """Say what a series is for a task: one description, or one per part where a rule splits it.
 
     Args:
         instances: of one series, in any order; their UIDs are distinct.
@@ -46,26 +48,35 @@ def describe_series(
         expected: how many instances an archive says the series has; None: nobody was asked, or it does not say.
     """
     by_uid = sorted(instances, key=lambda each: each.sop_instance_uid)
-    verdict = classify_series(by_uid, selection)
-    day, clock, source = acquired(by_uid)
-    if verdict.role in task.roles.wanted:
-        ordered, volume, defect = _geometry(by_uid)
+    parts = classify_parts(by_uid, selection)
+    wanted = any(part.verdict.role in task.roles.wanted for part in parts)
+    incomplete = why_incomplete(by_uid, expected) if wanted else None
+    return tuple(_describe(part, task, incomplete) for part in parts)
+
+
+def _describe(part: Part, task: Task, incomplete: Reason | None) -> Series:
+    """Describe a part; `incomplete` says why more of the whole series may be on its way."""
+    if part.verdict.role in task.roles.wanted:
+        ordered, volume, defect = _geometry(part.instances)
+        incomplete = incomplete or why_gappy(part.instances)
     else:  # nobody asks where its slices lie, and most series are of this sort
-        ordered, volume, defect = tuple(by_uid), None, None
+        ordered, volume, defect, incomplete = part.instances, None, None, None
+    day, clock, source = acquired(part.instances)
     series = Series(
-        series_instance_uid=by_uid[0].series_instance_uid,
-        study_instance_uid=by_uid[0].study_instance_uid,
+        series_instance_uid=part.instances[0].series_instance_uid,
+        study_instance_uid=part.instances[0].study_instance_uid,
         instances=ordered,
-        verdict=verdict,
+        verdict=part.verdict,
+        part=part.name,
         acquired_on=day,
         acquired_time=clock,
         acquired_from=source,
-        slices=volume.shape[0] if volume else sum(len(each.planes) for each in by_uid),
+        slices=volume.shape[0] if volume else sum(len(each.planes) for each in part.instances),
         coverage_mm=round(volume.shape[0] * volume.spacing_mm[0], 3) if volume else 0.0,
         spacing_mm=round(volume.spacing_mm[0], 3) if volume else 0.0,
         in_plane_mm=round(max(volume.spacing_mm[1:]), 3) if volume else 0.0,
         plane=_plane_name(volume) if volume else "",
-        incomplete=_why_incomplete(by_uid, volume, expected),
+        incomplete=incomplete,
     )
     return series.leave_out(_why_left_out(series, task, defect))
 
@@ -100,17 +111,6 @@ def _geometry(
         return tuple(instances), None, Reason(code=str(error.defect), text=str(error))
     order = dict.fromkeys(owners[index] for index in volume.order)
     return tuple(instances[number] for number in order), volume, None
-
-
-def _why_incomplete(instances: Sequence[InstanceFacts], volume: Stack | None, expected: int | None) -> Reason | None:
-    """Say why more of a series may be on its way, as an archive or Images in Acquisition (0020,1002) tells."""
-    if expected is not None and expected > len(instances):
-        return Reason(code="archive-holds-more", text=f"{len(instances)} instances (an archive holds {expected})")
-    told = [each.attributes.get("ImagesInAcquisition") for each in instances]
-    images = max((int(each) for each in told if isinstance(each, int | float)), default=0)
-    if volume is not None and images > volume.shape[0]:
-        return Reason(code="fewer-than-acquired", text=f"{volume.shape[0]} slices (Images in Acquisition: {images})")
-    return None
 
 
 def _plane_name(volume: Stack) -> str:
