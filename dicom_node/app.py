@@ -18,6 +18,7 @@ from dicom_node.deliver.postman import Postman
 from dicom_node.ledger import arrivals, cohort, patients, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import Log, load_key, open_log
+from dicom_node.priors.archive import CannotBeAsked
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.indexer import Indexer
 from dicom_node.receive.listener import Listener
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from dicom_node.settings import Settings
+    from dicom_node.priors.archive import Archive
+    from dicom_node.settings import Pacs, Settings
     from dicom_node.work.steps import Predicts
     from dicom_node.work.tasks import ServedTask
 
@@ -126,7 +128,9 @@ def serve(settings: Settings, role: str, slot: int, stop: threading.Event) -> No
 def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     """Start listener, indexer, reconciler and deliveries, as far as the role asks for them."""
     me = executor_id(role)
-    postman = Postman(found.settings, found.database, found.folders.outbox, found.log, now)
+    postman = Postman(
+        found.settings, found.database, found.folders.outbox, found.log, clock=now, archive_for=archives(found)
+    )
     delivers = (JobKind.DELIVER,) if role in {"node", "deliver"} else ()
     engine = Engine(
         found.settings.engine_url,
@@ -176,6 +180,7 @@ def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
         files=found.files,
         tasks=found.tasks,
         predictor_for=predictors(found),
+        archive_for=archives(found),
         clock=now,
         log=found.log,
     )
@@ -189,6 +194,16 @@ def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
     engine.start()
     stack.callback(engine.stop, drain_s=DRAIN_S)
     _every(_scheduler(stack), BEAT_S, _beat(found, me), found.log)
+
+
+def archives(found: Parts) -> Callable[[Pacs], Archive]:  # noqa: ARG001 - until `open_archive` is there
+    """Return a function that gives the way to ask an archive."""
+
+    def archive_for(pacs: Pacs) -> Archive:
+        msg = f"{pacs.name}: no way to ask it yet"
+        raise CannotBeAsked(msg)
+
+    return archive_for
 
 
 def predictors(found: Parts) -> Callable[[ServedTask], Predicts]:

@@ -81,6 +81,7 @@ class RunRecord:
     version: int  # counts from 1
     issued_at: datetime  # tz-aware
     predecessor: Predecessor | None = None
+    encoding: int = 1  # grows where a header that nobody received yet had to be corrected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -40,14 +40,15 @@ def sop_instance_uid(context: ReportContext, sop_class_uid: str, part: object = 
     """Return the UID of one object of a run; `part` tells objects of one SOP class apart."""
     record = context.record
     answer = result_digest(context.result)
-    return derive_uid("instance", LAYOUT_VERSION, sop_class_uid, part, record.run_key, record.version, answer)
+    parts = (sop_class_uid, part, record.run_key, record.version, answer)
+    return derive_uid("instance", LAYOUT_VERSION, *parts, *_encoding(context))
 
 
 def series_instance_uid(context: ReportContext, kind: str) -> str:
     """Return the UID of a new series per kind of object and version: viewers show only one report of a series."""
     record = context.record
     study = context.study_instance_uid
-    return derive_uid("series", LAYOUT_VERSION, kind, study, record.run_key, record.version)
+    return derive_uid("series", LAYOUT_VERSION, kind, study, record.run_key, record.version, *_encoding(context))
 
 
 def tracking_uid(patient_study: Dataset, task: str, what: str) -> str:
@@ -59,6 +60,12 @@ def tracking_uid(patient_study: Dataset, task: str, what: str) -> str:
     patient_id = str(patient_study.get("PatientID", "")).strip()
     patient = hashlib.sha256(json.dumps([issuer, patient_id]).encode()).hexdigest()
     return derive_uid("tracking", patient, task, what)
+
+
+def _encoding(context: ReportContext) -> tuple[int, ...]:
+    """Return what tells an encoding from the first, whose UIDs are those of a run that was never corrected."""
+    number = context.record.encoding
+    return (number,) if number > 1 else ()
 
 
 def _rounded(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dicom_node.ledger.encodings import Encoding
     from dicom_node.settings import Retry
 
 
@@ -19,14 +20,17 @@ class Verdict(Enum):
     DELIVERED = "delivered"
     RETRY = "retry"
     FAILED = "failed"
+    VOID = "void"  # the archive corrected the patient meanwhile: encoded anew, then sent
+    MISFILED = "misfiled"  # the archive files the study under somebody else: sent to nobody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of one attempt; `reason` never quotes a data set."""
+    """The end of one attempt; `reason` never quotes a data set. `encoding` says what to make of a void report."""
 
     verdict: Verdict
     reason: str = ""
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

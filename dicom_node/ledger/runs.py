@@ -1,4 +1,4 @@
-"""Runs: proposed under their key, frozen once, encoded once. A frozen record is never changed."""
+"""Runs: proposed under their key, frozen once, each encoding made once. A frozen record is never changed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 
+from dicom_node.ledger import encodings
 from dicom_node.ledger.tables import outbox_object, patient, run
 from dicom_node.timeline.model import Inputs, RunFacts, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection, Row, Select
 
@@ -59,6 +60,8 @@ class Run:
     encoded_at: datetime | None
     error: str | None
     rescues: int
+    encoding: int  # the newest, made or to be made
+    encodings: Mapping[int, encodings.Encoding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ class OutboxObject:
     study_instance_uid: str
     path: str
     sha256: str
+    encoding: int = 1
 
 
 def propose(connection: Connection, proposal: Proposal, now: datetime) -> bool:
@@ -157,8 +161,9 @@ def freeze(connection: Connection, run_key: str, result: str, now: datetime) -> 
 
 
 def record_objects(connection: Connection, run_key: str, objects: Sequence[OutboxObject], now: datetime) -> None:
-    """Note the encoded objects of a run, once; from here on the run stands as reported."""
-    if objects_of(connection, run_key):
+    """Note the objects of one encoding of a run, once; if it is the newest, the run stands as reported."""
+    encoding = objects[0].encoding
+    if objects_of(connection, run_key, encoding):
         return
     for each in objects:
         connection.execute(
@@ -172,16 +177,25 @@ def record_objects(connection: Connection, run_key: str, objects: Sequence[Outbo
                 study_instance_uid=each.study_instance_uid,
                 path=each.path,
                 sha256=each.sha256,
+                encoding=encoding,
             )
         )
     connection.execute(
-        update(run).where(run.c.run_key == run_key).values(state=RunState.REPORTED, encoded_at=now, error=None)
+        update(run)
+        .where(run.c.run_key == run_key, run.c.encoding == encoding)
+        .values(state=RunState.REPORTED, encoded_at=now, error=None)
     )
 
 
-def objects_of(connection: Connection, run_key: str) -> list[OutboxObject]:
-    """Return the encoded objects of a run in the order of sending: images first, the report last."""
-    query = select(outbox_object).where(outbox_object.c.run_key == run_key).order_by(outbox_object.c.position)
+def objects_of(connection: Connection, run_key: str, encoding: int | None = None) -> list[OutboxObject]:
+    """Return the objects of one encoding, the newest made if none is named: images first, the report last."""
+    newest = select(func.max(outbox_object.c.encoding)).where(outbox_object.c.run_key == run_key).scalar_subquery()
+    query = (
+        select(outbox_object)
+        .where(outbox_object.c.run_key == run_key)
+        .where(outbox_object.c.encoding == (newest if encoding is None else encoding))
+        .order_by(outbox_object.c.position)
+    )
     return [
         OutboxObject(
             position=row.position,
@@ -192,6 +206,7 @@ def objects_of(connection: Connection, run_key: str) -> list[OutboxObject]:
             study_instance_uid=row.study_instance_uid,
             path=row.path,
             sha256=row.sha256,
+            encoding=row.encoding,
         )
         for row in connection.execute(query)
     ]
@@ -229,10 +244,11 @@ def facts(found: Run) -> RunFacts:
 
 
 def _last_issued(connection: Connection, new: Run) -> Run | None:
+    """Return the newest report before this one, also one that is just being encoded anew."""
     earlier = [
         each
         for each in of_patient(connection, new.patient_row, new.task)
-        if each.state is RunState.REPORTED and each.run_key != new.run_key
+        if (each.state is RunState.REPORTED or each.encoding > 1) and each.run_key != new.run_key
     ]
     return max(earlier, key=lambda each: each.version or 0, default=None)
 
@@ -271,4 +287,6 @@ def _run(row: Row[Any]) -> Run:
         encoded_at=row.encoded_at,
         error=row.error,
         rescues=row.rescues,
+        encoding=row.encoding,
+        encodings=encodings.from_json(row.demographics),
     )

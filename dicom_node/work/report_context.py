@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydicom import dcmread
 
 from dicom_node.errors import NodeError
+from dicom_node.work.demographics import correct
 from inference.results import Result
 from sr_templates.sources import (
     Device,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
+    from dicom_node.ledger.encodings import Demographics
     from dicom_node.ledger.runs import OutboxObject, Run
     from dicom_node.timeline.model import InputSeries, InputTimePoint
 
@@ -46,6 +48,7 @@ class Sources:
     phantom: bool
     predecessor: Run | None
     predecessor_report: OutboxObject | None
+    demographics: Demographics | None = None  # whom the header has to name; none: whom the newest study names
 
 
 def build_context(run: Run, sources: Sources) -> ReportContext:
@@ -59,7 +62,6 @@ def build_context(run: Run, sources: Sources) -> ReportContext:
         raise NodeError(msg)
     result = Result.from_json(run.result)
     points = run.inputs.time_points
-    newest = points[-1].series[-1]
     return ReportContext(
         record=RunRecord(
             run_key=run.run_key,
@@ -67,14 +69,20 @@ def build_context(run: Run, sources: Sources) -> ReportContext:
             version=run.version,
             issued_at=run.issued_at.astimezone(sources.timezone),
             predecessor=_predecessor(run, sources),
+            encoding=run.encoding,
         ),
-        patient_study=header(sources.paths, newest.instances[0].sop_instance_uid),
+        patient_study=_patient_study(run, sources),
         time_points=tuple(_evidence(each, sources.paths) for each in points),
         result=result,
         device=_device(sources.ae_title, result),
         remarks=run.remarks,
         phantom=sources.phantom,
     )
+
+
+def target(run: Run) -> InputSeries:
+    """Return the series in whose study the report will stand: one of the newest time point."""
+    return run.inputs.time_points[-1].series[-1]
 
 
 def header(paths: Mapping[str, Path], sop_instance_uid: str) -> Dataset:
@@ -88,6 +96,14 @@ def header(paths: Mapping[str, Path], sop_instance_uid: str) -> Dataset:
     except (KeyError, OSError) as error:
         msg = "an input file of this run is lost from the instance folder"
         raise NodeError(msg) from error
+
+
+def _patient_study(run: Run, sources: Sources) -> Dataset:
+    """Return the header that the report takes patient and study from, corrected where an archive corrected them."""
+    ds = header(sources.paths, target(run).instances[0].sop_instance_uid)
+    if sources.demographics is not None:
+        correct(ds, sources.demographics, default_issuer=run.issuer)
+    return ds
 
 
 def _evidence(point: InputTimePoint, paths: Mapping[str, Path]) -> TimePointEvidence:

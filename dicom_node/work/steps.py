@@ -1,8 +1,9 @@
 """The two steps of a run on a worker: infer, then encode. Each may be repeated at any moment and changes nothing twice.
 
 Infer writes the saliency maps durably and then freezes result, version, predecessor and time of issue in one commit;
-what was frozen first stays. Encode makes the objects from that record alone, writes them into the outbox durably and
-enters them together with their deliveries in one commit; from then on the bytes never change.
+what was frozen first stays. Encode asks the archives whom the report has to name and freezes that too; then it makes
+the objects from the record alone, writes them into the outbox durably and enters them together with their deliveries
+in one commit; from then on the bytes never change. A run that is queued for its next encoding is only encoded again.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from __future__ import annotations
 import hashlib
 import io
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node import events
 from dicom_node.errors import NodeError
-from dicom_node.ledger import arrivals, deliveries, patients, runs
+from dicom_node.ledger import arrivals, deliveries, encodings, identity, patients, runs
 from dicom_node.receive.files import write_durably
 from dicom_node.timeline.model import RunState
+from dicom_node.work import demographics
 from dicom_node.work.encode import EncodedObject, encode_objects
 from dicom_node.work.recipients import recipients
-from dicom_node.work.report_context import Sources, build_context
+from dicom_node.work.report_context import Sources, build_context, header, target
 from inference.bundle_files import BundleError
 from inference.geometry import GeometryError
 from inference.predictor import PredictorError, Scan
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_node.ledger.database import Database
+    from dicom_node.ledger.encodings import Demographics
     from dicom_node.ledger.runs import Run
     from dicom_node.observe.logs import Log
     from dicom_node.receive.files import InstanceFiles
     from dicom_node.settings import Settings
     from dicom_node.timeline.model import InputTimePoint
+    from dicom_node.work.demographics import ArchiveFor
     from dicom_node.work.folders import Folders
     from dicom_node.work.tasks import ServedTask
     from inference.predictor import Prediction
@@ -67,6 +71,7 @@ class RunSteps:
     files: InstanceFiles
     tasks: Mapping[str, ServedTask]
     predictor_for: Callable[[ServedTask], Predicts]
+    archive_for: ArchiveFor
     clock: Callable[[], datetime]
     log: Log
 
@@ -102,8 +107,9 @@ class RunSteps:
 
     def _infer(self, run_key: str) -> None:
         run = self._run(run_key)
+        answered = run.encoding > 1 or (run.result is not None and self._saliency_files(run_key))
         served = None if run.encoded_at is not None else self._begin(run)
-        if served is None or (run.result is not None and self._saliency_files(run_key)):
+        if served is None or answered:
             return
         self.log.info(events.STEP_STARTED, step="infer", run=run_key[:12], task=run.task)
         paths = self._paths(run)
@@ -124,17 +130,36 @@ class RunSteps:
         self.log.info(events.STEP_STARTED, step="encode", run=run_key[:12], task=run.task)
         paths = self._paths(run)
         maps = [SaliencyMap.load(path) for path in self._saliency_files(run_key)]
-        context = build_context(run, self._sources(run, paths))
-        encoded = encode_objects(context, maps, served.task.report_template, paths)
-        objects = [self._to_outbox(run_key, position, each) for position, each in enumerate(encoded)]
-        now = self.clock()
+        sources = self._sources(run, paths)
         shadow = self.settings.mode == "shadow"
-        destinations = [] if shadow else recipients(self.settings, served, phantom=context.phantom)
+        destinations = [] if shadow else recipients(self.settings, served, phantom=sources.phantom)
+        named = self._whom_to_name(run, paths, destinations)
+        context = build_context(run, replace(sources, demographics=named))
+        encoded = encode_objects(context, maps, served.task.report_template, paths)
+        objects = [self._to_outbox(run, position, each) for position, each in enumerate(encoded)]
+        now = self.clock()
         with self.database.write() as ledger:
             runs.record_objects(ledger, run_key, objects, now)
-            deliveries.create(ledger, run_key, destinations, now)
+            deliveries.create(ledger, run_key, destinations, now, encoding=run.encoding)
             patients.touch(ledger, run.patient_row)
         self.log.info(events.RUN_FINISHED, run=run_key[:12], task=run.task, version=run.version, objects=len(objects))
+
+    def _whom_to_name(self, run: Run, paths: Mapping[str, Path], destinations: Sequence[str]) -> Demographics:
+        """Return what is frozen of patient and order for this encoding, frozen now where it is the first.
+
+        Raises:
+            AnotherPatientError: if the archive files the newest study under somebody else.
+        """
+        if run.encoding in run.encodings:
+            return run.encodings[run.encoding].demographics
+        series = target(run)
+        ours = demographics.of_header(header(paths, series.instances[0].sop_instance_uid), default_issuer=run.issuer)
+        archives = [pacs for pacs in self.settings.pacs if pacs.name in destinations]
+        with self.database.read() as ledger:
+            ids = identity.ids_of(ledger, patients.survivor(ledger, run.patient_row))
+        found = demographics.settle(ours, archives, self.archive_for, series.study_instance_uid, ids)
+        with self.database.write() as ledger:
+            return encodings.freeze(ledger, run.run_key, run.encoding, found).demographics
 
     def _run(self, run_key: str) -> Run:
         with self.database.read() as ledger:
@@ -149,7 +174,8 @@ class RunSteps:
         if run.state not in runs.OPEN_STATES:
             return None
         served = self.tasks.get(run.task)
-        current = served is not None and served.bundle_digest == run.bundle_digest
+        issued = run.encoding > 1  # its answer stands, whatever model came after it
+        current = served is not None and (issued or served.bundle_digest == run.bundle_digest)
         with self.database.write() as ledger:
             runs.set_state(ledger, run.run_key, RunState.RUNNING if current else RunState.SUPERSEDED)
             patients.touch(ledger, run.patient_row)
@@ -195,8 +221,9 @@ class RunSteps:
             predecessor_report=next((each for each in reports if each.kind == "report"), None),
         )
 
-    def _to_outbox(self, run_key: str, position: int, encoded: EncodedObject) -> runs.OutboxObject:
-        name = f"{run_key}-{position}-{encoded.kind}.dcm"
+    def _to_outbox(self, run: Run, position: int, encoded: EncodedObject) -> runs.OutboxObject:
+        again = f"-{run.encoding}" if run.encoding > 1 else ""
+        name = f"{run.run_key}{again}-{position}-{encoded.kind}.dcm"
         write_durably(self.folders.outbox / name, (encoded.content,))
         return runs.OutboxObject(
             position=position,
@@ -207,6 +234,7 @@ class RunSteps:
             study_instance_uid=encoded.study_instance_uid,
             path=name,
             sha256=hashlib.sha256(encoded.content).hexdigest(),
+            encoding=run.encoding,
         )
 
 

@@ -13,6 +13,7 @@ from pydicom import dcmread
 from dicom_node.ledger import arrivals, cohort, runs
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import open_log
+from dicom_node.priors.archive import CannotBeAsked
 from dicom_node.receive.facts import read_facts
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.resources import selection_file
@@ -31,8 +32,12 @@ from inference.volume import read_series
 from tests.factories.mr import classic_series, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from dicom_node.priors.archive import Archive
+    from dicom_node.settings import Pacs
+    from dicom_node.work.demographics import ArchiveFor
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAYS = (date(2025, 6, 2), date(2025, 9, 8), date(2025, 12, 1), date(2026, 2, 20))
@@ -106,6 +111,11 @@ class AtOnce:
         """Everything succeeds here."""
 
 
+def no_archive(pacs: Pacs) -> Archive:
+    """Be an archive that answers no questions."""
+    raise CannotBeAsked(pacs.name)
+
+
 def flair_studies(folder: Path) -> list[Path]:
     """Write four small FLAIR studies of one synthetic patient, a file per slice."""
     rng = np.random.default_rng(5)
@@ -143,12 +153,20 @@ def _flair(day: date) -> dict[str, Any]:
 class Bench:
     """A node without its network: everything between an arrival and the outbox."""
 
-    def __init__(self, folder: Path, jobs: Jobs | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        jobs: Jobs | None = None,
+        *,
+        pacs: Sequence[Mapping[str, Any]] = (),
+        archive_for: ArchiveFor = no_archive,
+    ) -> None:
         self.settings = Settings.model_validate(
             {
                 "node": {"ae_title": "NODE", "data_dir": folder},
                 "receive": {"allow_unknown_peers": True, "quiet_period_s": 60},
                 "tasks": ["glioma-recurrence"],
+                "pacs": list(pacs),
             }
         )
         self.now = NOW
@@ -176,6 +194,7 @@ class Bench:
             files=self.instances,
             tasks=tasks,
             predictor_for=lambda _served: ContentPredictor(card),
+            archive_for=archive_for,
             clock=lambda: self.now,
             log=log,
         )
