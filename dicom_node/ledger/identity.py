@@ -16,6 +16,7 @@ from sqlalchemy import and_, select
 from dicom_node.ledger import cohort
 from dicom_node.ledger.patients import patient_row, survivor
 from dicom_node.ledger.tables import accepted_value, patient, patient_alias, patient_statement, study_owner
+from dicom_node.timeline.cohort_union import unite_cohorts
 from dicom_node.timeline.model import CohortFacts, PatientFacts
 
 if TYPE_CHECKING:
@@ -93,25 +94,6 @@ def statement(connection: Connection, issuer: str, patient_id: str) -> PatientFa
 def cohort_of(connection: Connection, row_id: int) -> CohortFacts:
     """Return what is recorded of a patient under any of the IDs.
 
-    Days of surgery, radiotherapy and events are united, for an event under a retired number ends surveillance as well;
-    of diagnosis and birth date the first ID's counts that has one, the surviving ID before others.
+    What contradicts itself is left empty and told (`CohortFacts.conflicts`).
     """
-    recorded = [cohort.read(connection, *key) for key in ids_of(connection, row_id)]
-    if len(recorded) == 1:
-        return recorded[0]
-    surgeries = {each for facts in recorded for each in facts.surgeries}
-    timed = {each.on for each in surgeries if each.at is not None}
-    return CohortFacts(
-        diagnosis=next((facts.diagnosis for facts in recorded if facts.diagnosis), ""),
-        surgeries=tuple(
-            sorted(
-                (each for each in surgeries if each.at is not None or each.on not in timed),
-                key=lambda each: (each.on, str(each.at or "")),
-            )
-        ),
-        radiotherapy=tuple(sorted({day for facts in recorded for day in facts.radiotherapy})),
-        events=tuple(
-            sorted({each for facts in recorded for each in facts.events}, key=lambda each: (each.on, each.kind))
-        ),
-        birth_date=next((facts.birth_date for facts in recorded if facts.birth_date), None),
-    )
+    return unite_cohorts([cohort.read(connection, *key) for key in ids_of(connection, row_id)])

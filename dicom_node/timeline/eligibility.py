@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
+from dicom_node.timeline.cohort_union import BIRTH_DATES_DIFFER, DIAGNOSES_DIFFER
 from dicom_node.timeline.model import Reason
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def why_ineligible(
     reasons = (
         _diagnosis(task, cohort),
         _body_part(time_line),
-        _age(task, age_years(time_line, cohort, patient, today), known=bool(time_line.time_points)),
+        _birth_date_conflict(task, cohort)
+        or _age(task, age_years(time_line, cohort, patient, today), known=bool(time_line.time_points)),
     )
     return tuple(reason for reason in reasons if reason is not None)
 
@@ -47,6 +49,9 @@ def _diagnosis(task: Task, cohort: CohortFacts) -> Reason | None:
     wanted = task.eligibility.diagnosis
     if not wanted:
         return None
+    differing = next((each for each in cohort.conflicts if each.code == DIAGNOSES_DIFFER), None)
+    if differing is not None:
+        return differing
     if not cohort.diagnosis.strip():
         return Reason(code="diagnosis-unknown", text="diagnosis unknown: enter it in the cohort")
     if cohort.diagnosis.strip().casefold() not in {each.casefold() for each in wanted}:
@@ -61,6 +66,13 @@ def _body_part(time_line: TimeLine) -> Reason | None:
     if series and len(wrong) == len(series):
         return Reason(code="body-part", text=f"no series of what is asked for: {min(reason.text for reason in wrong)}")
     return None
+
+
+def _birth_date_conflict(task: Task, cohort: CohortFacts) -> Reason | None:
+    """Refuse to choose between birth dates where the age decides."""
+    if task.eligibility.age_years is None:
+        return None
+    return next((each for each in cohort.conflicts if each.code == BIRTH_DATES_DIFFER), None)
 
 
 def _age(task: Task, age: float | None, *, known: bool) -> Reason | None:

@@ -249,7 +249,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortFacts:
-    """What the images do not say. A surgery date that a text rule found is not `surgery_confirmed`."""
+    """What the images do not say. A surgery date that a text rule found is not `surgery_confirmed`.
+
+    Where its sources contradict each other a fact is left empty, and `conflicts` says why.
+    """
 
     diagnosis: str = ""  # empty: unknown
     surgeries: tuple[Surgery, ...] = ()
@@ -258,6 +261,7 @@ class CohortFacts:
     birth_date: date | None = None
     surgery_source: str = "cohort"
     surgery_confirmed: bool = True
+    conflicts: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
