@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select
 
+from dicom_node.ledger import cohort
 from dicom_node.ledger.patients import patient_row, survivor
 from dicom_node.ledger.tables import accepted_value, patient, patient_alias, patient_statement, study_owner
 from dicom_node.timeline.cohort_union import unite_cohorts
-from dicom_node.timeline.model import PatientFacts
+from dicom_node.timeline.model import CohortFacts, PatientFacts
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -88,3 +89,11 @@ def statement(connection: Connection, issuer: str, patient_id: str) -> PatientFa
     if row is None:
         return None
     return PatientFacts(issuer=issuer, patient_id=patient_id, name=row.name, birth_date=row.birth_date, sex=row.sex)
+
+
+def cohort_of(connection: Connection, row_id: int) -> CohortFacts:
+    """Return what is recorded of a patient under any of the IDs.
+
+    What contradicts itself is left empty and told (`CohortFacts.conflicts`).
+    """
+    return unite_cohorts([cohort.read(connection, *key) for key in ids_of(connection, row_id)])
