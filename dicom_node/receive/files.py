@@ -94,7 +94,7 @@ class InstanceFiles:
         return self.folder / relative
 
     def remove(self, relative: str) -> None:
-        """Delete a stored file whose row could not be committed."""
+        """Delete a stored file that no row promises any more."""
         self.path(relative).unlink(missing_ok=True)
 
     def free_gb(self) -> float:
