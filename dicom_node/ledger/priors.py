@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 
+from dicom_node.ledger import prior_series as prior_series_rows
+from dicom_node.ledger.prior_series import Verdict
 from dicom_node.ledger.tables import LookupState, PriorState, prior_lookup, prior_series, prior_study
 
 if TYPE_CHECKING:
@@ -52,6 +55,15 @@ class PriorStudy:
     day: date | None
     state: PriorState
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an archive answered, judged: the patient's studies, the series of those looked into, and the rest."""
+
+    studies: Sequence[PriorStudy]
+    series: Mapping[str, Sequence[Verdict]]  # by Study Instance UID
+    foreign: int = 0  # answers about another patient, or without a legal UID
 
 
 def open_lookup(connection: Connection, *, patient_row: int, pacs: str, held: Collection[str], now: datetime) -> None:
@@ -115,26 +127,26 @@ def fail_lookup(connection: Connection, found: Lookup, *, error: str, now: datet
     _change(connection, found, state=LookupState.FAILED, attempts=found.attempts + 1, error=error, finished_at=now)
 
 
-def answer_lookup(
-    connection: Connection, found: Lookup, studies: Collection[PriorStudy], *, foreign: int, now: datetime
-) -> None:
-    """Note an answer: the studies of this patient, and how many answers were about nobody we asked for.
-
-    Answers about others are counted and not kept: they would stand under the wrong patient.
-    """
-    for each in studies:
-        _put_study(connection, found, each)
-    states = [each.state for each in studies]
+def answer_lookup(connection: Connection, found: Lookup, answer: Answer, now: datetime) -> None:
+    """Note an answer. What is about others is counted and not kept: it would stand under the wrong patient."""
+    for study in answer.studies:
+        _put_study(connection, found, study)
+        for verdict in answer.series.get(study.study_instance_uid, ()):
+            prior_series_rows.put(connection, found, verdict, now)
+        settle_study(connection, found.pacs, study.study_instance_uid)
+    query = select(prior_study.c.state).where(prior_study.c.lookup == found.lookup_id)
+    states = connection.scalars(query).all()
+    odd = f"{answer.foreign} answers were about another patient or named no legal UID"
     _change(
         connection,
         found,
         state=LookupState.DONE,
         attempts=found.attempts + 1,
         finished_at=now,
-        found=len(studies),
+        found=len(states),
         wanted=states.count(PriorState.WANTED),
-        refused=states.count(PriorState.REFUSED) + foreign,
-        error=f"{foreign} answers were about another patient or named no legal UID" if foreign else None,
+        refused=states.count(PriorState.REFUSED) + answer.foreign,
+        error=odd if answer.foreign else None,
     )
 
 

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 ALLOWED_FIELDS: Final = frozenset(
     {
-        "address", "attempts", "calling_ae_title", "case", "code", "count", "destination", "duration_s", "error",
-        "event", "executor", "exit_code", "instance", "level", "logger", "objects", "patient", "pid", "port", "reason",
-        "removed", "role", "run", "state", "status", "step", "study", "task", "timestamp", "trace", "version",
+        "address", "archive", "attempts", "calling_ae_title", "case", "code", "count", "destination", "duration_s",
+        "error", "event", "executor", "exit_code", "instance", "level", "logger", "method", "objects", "patient", "pid",
+        "port", "reason", "removed", "role", "run", "state", "status", "step", "study", "task", "timestamp", "trace",
+        "version",
     }
 )  # fmt: skip
 KEY_BYTES: Final = 32

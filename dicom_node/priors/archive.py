@@ -1,7 +1,7 @@
 """An archive as we see it when we ask: what it says it holds, and a way to have it sent.
 
 Every answer is a claim of a peer: patients are compared with the one asked for before anything is believed
-(`dicom_node.priors.lookup`), and what is fetched is filed under what its own header says.
+(`dicom_node.priors.plan`), and what is fetched is filed under what its own header says.
 """
 
 from __future__ import annotations
@@ -54,6 +54,33 @@ class Fetched:
     refusals: tuple[str, ...] = field(default=())
 
 
+class Tally:
+    """Hands the instances of one retrieval to the intake and counts them; a bad one does not stop the next."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self.taken = 0
+        self.refusals: list[str] = []
+
+    def take(self, content: bytes) -> bool:
+        """Take one Part 10 file; return whether it is durable.
+
+        Raises:
+            OSError: if the disk says no; SQLAlchemy's errors if the ledger does.
+        """
+        try:
+            self._intake(content)
+        except PeerError as error:
+            self.refusals.append(str(error))
+            return False
+        self.taken += 1
+        return True
+
+    def fetched(self) -> Fetched:
+        """Return what came."""
+        return Fetched(instances=self.taken, refusals=tuple(self.refusals))
+
+
 class Archive(Protocol):
     """Answers questions.
 
@@ -68,7 +95,7 @@ class Archive(Protocol):
         """Return one study, None if the archive does not hold it."""
         ...
 
-    def find_series(self, patient_id: str, study_instance_uid: str) -> list[FoundSeries]:
+    def find_series(self, study_instance_uid: str) -> list[FoundSeries]:
         """Return the series of a study."""
         ...
 
@@ -76,6 +103,6 @@ class Archive(Protocol):
 class Retriever(Protocol):
     """Has a series sent to us in one way; raises like `Archive`."""
 
-    def fetch(self, patient_id: str, series: FoundSeries, intake: Intake) -> Fetched:
+    def fetch(self, series: FoundSeries, intake: Intake) -> Fetched:
         """Fetch one series; instances that come through the listener instead (C-MOVE) do not pass `intake`."""
         ...

@@ -6,7 +6,7 @@ listener never parses what it stores; it trusts only the command set, and of tha
 
 from __future__ import annotations
 
-import re
+import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, cast
 
@@ -18,7 +18,8 @@ from dicom_node import events
 from dicom_node.ledger import arrivals, presence
 from dicom_node.receive import statuses
 from dicom_node.receive.contexts import NATIVE, storage_contexts
-from dicom_node.settings import UNKNOWN_ISSUER
+from dicom_node.receive.uids import is_uid
+from dicom_node.settings import UNKNOWN_ISSUER, Peer
 
 if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import C_STORE
@@ -29,28 +30,45 @@ if TYPE_CHECKING:
     from dicom_node.ledger.database import Database
     from dicom_node.observe.logs import Log
     from dicom_node.receive.files import InstanceFiles
-    from dicom_node.settings import Peer, Settings
+    from dicom_node.settings import Dimse, Settings
 
-UID_PATTERN: Final = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")  # PS3.5 9.1
 STAT_PRIORITY: Final = 1  # (0000,0700) HIGH, PS3.7 9.1.1
 
 
-def is_uid(text: str) -> bool:
-    """Say whether a text is a legal UID (PS3.5 9.1)."""
-    return len(text) <= 64 and UID_PATTERN.fullmatch(text) is not None
-
-
 class Door:
-    """Who may enter: called AE title, calling AE title with its addresses, and room on the disk."""
+    """Who may enter: called AE title, calling AE title with its addresses, and room on the disk.
+
+    An archive that we ask to move older studies to us may enter too, without an entry of its own among the peers.
+    """
 
     def __init__(self, settings: Settings, files: InstanceFiles) -> None:
         self._settings = settings
         self._files = files
+        self._movers = [pacs for pacs in settings.pacs if pacs.dimse is not None and "c-move" in pacs.priors.methods]
         self._peers = {peer.ae_title: peer for peer in settings.receive.peers}
 
     def peer(self, calling_ae_title: str) -> Peer | None:
-        """Return the configured peer of this title."""
+        """Return the peer of this title: a configured one, or an archive that moves to us.
+
+        Raises:
+            OSError: if the archive's host name cannot be resolved.
+        """
+        if calling_ae_title not in self._peers:
+            for pacs in self._movers:
+                if pacs.dimse is not None and pacs.dimse.ae_title == calling_ae_title:
+                    self._peers[calling_ae_title] = _mover(pacs.dimse, pacs.default_issuer)
         return self._peers.get(calling_ae_title)
+
+    def fetched_from(self, calling_ae_title: str, move_originator: str) -> str | None:
+        """Return the archive that sends because we asked it to, None if the sender came by itself.
+
+        An archive may move under another AE title than it answers to; then it is known if it is the only one.
+        """
+        if move_originator != self._settings.node.ae_title:
+            return None
+        named = [pacs.name for pacs in self._movers if pacs.dimse and pacs.dimse.ae_title == calling_ae_title]
+        found = named or [pacs.name for pacs in self._movers]
+        return found[0] if len(found) == 1 or named else None
 
     def rejection(self, calling: str, called: str, address: str) -> statuses.Rejection | None:
         """Return why an association must be refused, None if it may be accepted."""
@@ -64,6 +82,12 @@ class Door:
         if self._files.free_gb() < self._settings.receive.min_free_disk_gb:
             return statuses.DISK_LOW
         return None
+
+
+def _mover(archive: Dimse, default_issuer: str | None) -> Peer:
+    """Return an archive as a peer: whatever its host name resolves to today, it may call from."""
+    addresses = sorted({str(each[4][0]) for each in socket.getaddrinfo(archive.host, None)})
+    return Peer(ae_title=archive.ae_title, hosts=tuple(addresses), default_issuer=default_issuer or UNKNOWN_ISSUER)
 
 
 class Reception:
@@ -110,6 +134,7 @@ class Reception:
             default_issuer=peer.default_issuer if peer else UNKNOWN_ISSUER,
             stat=request.Priority == STAT_PRIORITY or (peer is not None and peer.stat),
             received_at=datetime.now(UTC),
+            fetched_from=self._door.fetched_from(calling, (request.MoveOriginatorApplicationEntityTitle or "").strip()),
         )
         with self._database.write() as ledger:
             arrivals.record(ledger, arrival)

@@ -1,0 +1,141 @@
+"""One attempt to fetch one series: every configured method in order, judged by what lies here afterwards.
+
+What an archive claims to have sent counts for nothing. After each method the files that came are waited for until they
+are read, and then the ledger tells: all there, too few, or somebody else's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from dicom_node import events
+from dicom_node.errors import UpstreamError
+from dicom_node.ledger import holdings
+from dicom_node.ledger.tables import PriorState
+from dicom_node.priors.archive import CannotBeAsked, FoundSeries
+from dicom_node.priors.archives import open_retriever
+from dicom_node.receive.intake import Intake, Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from dicom_node.ledger.database import Database
+    from dicom_node.ledger.prior_series import PriorSeries
+    from dicom_node.observe.logs import Log
+    from dicom_node.priors.archive import Fetched
+    from dicom_node.receive.files import InstanceFiles
+    from dicom_node.settings import Pacs, RetrieveMethod, Settings
+
+FETCHED: Final = "(fetched)"  # in place of a calling AE title
+READ_WITHIN_S: Final = 60.0
+LOOK_EVERY_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of an attempt: an end (`state`), or the reasons why there is none yet."""
+
+    state: PriorState | None = None
+    here: int = 0  # objects of the series that lie here
+    method: str | None = None
+    reason: str = ""
+    answered: bool = False  # the archive sent all it would, and it was too little
+    never: bool = False  # no method will ever work
+
+
+class Fetching:
+    """Fetches series."""
+
+    def __init__(
+        self, settings: Settings, database: Database, files: InstanceFiles, log: Log, clock: Callable[[], datetime]
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._files = files
+        self._log = log
+        self._clock = clock
+
+    def attempt(self, series: PriorSeries, pacs: Pacs) -> Outcome:
+        """Try each method until the series is here."""
+        here = self._here(series)
+        if series.instances is not None and here >= series.instances:
+            return Outcome(state=PriorState.HELD, here=here, reason="it came in another way")
+        reasons: list[str] = []
+        answered, never = False, True
+        for method in pacs.priors.methods:
+            with self._database.read() as ledger:
+                before = holdings.newest_arrival(ledger)
+            try:
+                told = self._retrieve(series, pacs, method)
+            except CannotBeAsked as error:
+                reasons.append(f"{method}: {error}")
+                continue
+            except UpstreamError as error:
+                reasons.append(f"{method}: {error}")
+                never = False
+                continue
+            except Exception as error:  # noqa: BLE001 - the edge: a method that breaks is not the last
+                self._log.failure(events.PRIORS_DELAYED, error, archive=pacs.name, method=method)
+                reasons.append(f"{method}: the attempt broke: {type(error).__name__}")
+                never = False
+                continue
+            never = False
+            outcome = self._judge(series, method, told, before)
+            if outcome.state is not None:
+                return outcome
+            answered = answered or outcome.answered
+            reasons.append(f"{method}: {outcome.reason}")
+        return Outcome(here=self._here(series), reason="; ".join(reasons), answered=answered, never=never)
+
+    def _retrieve(self, series: PriorSeries, pacs: Pacs, method: RetrieveMethod) -> Fetched:
+        origin = Origin(name=FETCHED, default_issuer=pacs.default_issuer or "", fetched_from=pacs.name)
+        intake = Intake(self._database, self._files, origin, self._clock)
+
+        def take(content: bytes) -> None:
+            intake.take(content)
+
+        wanted = FoundSeries(
+            study_instance_uid=series.study_instance_uid,
+            series_instance_uid=series.series_instance_uid,
+            instances=series.instances,
+        )
+        return open_retriever(method, pacs, self._settings).fetch(wanted, take)
+
+    def _judge(self, series: PriorSeries, method: str, told: Fetched, before: int) -> Outcome:
+        """Say what the ledger holds now that the archive has sent what it would."""
+        if not self._wait_until_read(before):
+            return Outcome(reason="received, and not read yet")
+        with self._database.read() as ledger:
+            others = holdings.strangers(
+                ledger, series.patient_row, series.series_instance_uid, pacs=series.pacs, after=before
+            )
+            odd = holdings.fetched_but_no_input(ledger, series.pacs, before)
+        here = self._here(series) + odd
+        if others:
+            reason = f"{others} of the instances that came are another patient's; they are filed under their own ID"
+            return Outcome(state=PriorState.REFUSED, here=here, method=method, reason=reason)
+        expected = series.instances if series.instances is not None else max(told.instances, 1)
+        if here >= expected:
+            return Outcome(state=PriorState.FETCHED, here=here, method=method)
+        refusals = "; ".join(dict.fromkeys(told.refusals))
+        reason = f"{here} of {expected} instances came" + (f" ({refusals})" if refusals else "")
+        return Outcome(here=here, reason=reason, answered=True)
+
+    def _here(self, series: PriorSeries) -> int:
+        with self._database.read() as ledger:
+            return holdings.instances_here(ledger, series.study_instance_uid, series.series_instance_uid)
+
+    def _wait_until_read(self, before: int) -> bool:
+        """Wait until every file that came meanwhile was read; return whether it was."""
+        with self._database.read() as ledger:
+            until = holdings.newest_arrival(ledger)
+        end = time.monotonic() + READ_WITHIN_S
+        while time.monotonic() < end:
+            with self._database.read() as ledger:
+                if holdings.unread_between(ledger, before, until) == 0:
+                    return True
+            time.sleep(LOOK_EVERY_S)
+        return False
