@@ -19,6 +19,7 @@ from dicom_node.ledger import arrivals, cohort, patients, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import Log, load_key, open_log
 from dicom_node.priors.archive import CannotBeAsked
+from dicom_node.priors.archives import open_archive
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.indexer import Indexer
 from dicom_node.receive.listener import Listener
@@ -29,6 +30,7 @@ from dicom_node.work.engine import Engine, JobKind, Steps
 from dicom_node.work.folders import Folders
 from dicom_node.work.judge import Rules
 from dicom_node.work.reconcile import Reconciler
+from dicom_node.work.retention import ImageSweep
 from dicom_node.work.tasks import load_tasks
 
 if TYPE_CHECKING:
@@ -148,8 +150,9 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     with found.database.write() as ledger:
         patients.touch_all(ledger)  # configuration or models may have changed: decide everything anew
         _audit_openings(found, ledger)
+    rules = Rules(settings=found.settings, selection=load_selection(selection_file(found.settings.selection)))
     reconciler = Reconciler(
-        rules=Rules(settings=found.settings, selection=load_selection(selection_file(found.settings.selection))),
+        rules=rules,
         database=found.database,
         engine=engine,
         tasks=found.tasks,
@@ -162,6 +165,8 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     _every(scheduler, INDEX_S, indexer.run_once, found.log)
     _every(scheduler, TICK_S, reconciler.tick, found.log)
     _every(scheduler, SWEEP_S, lambda: sweep_cache(found, now()), found.log)
+    images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
+    _every(scheduler, SWEEP_S, lambda: images.run_once(now()), found.log)
     listener = Listener(found.settings, found.database, found.files, found.log)
     listener.start()
     stack.callback(listener.stop)
@@ -204,6 +209,11 @@ def archives(found: Parts) -> Callable[[Pacs], Archive]:  # noqa: ARG001 - until
         raise CannotBeAsked(msg)
 
     return archive_for
+
+
+def _archive_for(settings: Settings) -> Callable[[Pacs], Archive]:
+    """Return a function that opens an archive for questions."""
+    return lambda pacs: open_archive(pacs, settings.node.ae_title)
 
 
 def predictors(found: Parts) -> Callable[[ServedTask], Predicts]:

@@ -54,10 +54,11 @@ def time_line(
 ) -> dict[str, Any]:
     """Return a patient's time points as each task sees them, the runs made of them, and the cases."""
     known = read_known(ledger, patient)
+    recorded = known.cohort_for(selection)
     lines: dict[str, Any] = {}
     for name, served in tasks.items():
         line = known.time_line(served.task, selection)
-        lines[name] = explain_time_line(line, choose_time_points(line, served.task, known.cohort, today))
+        lines[name] = explain_time_line(line, choose_time_points(line, served.task, recorded, today))
     return {
         "issuer": patient.issuer,
         "patient_id": patient.patient_id,
@@ -65,7 +66,7 @@ def time_line(
             {"issuer": issuer, "patient_id": each} for issuer, each in identity.ids_of(ledger, patient.row_id)[1:]
         ],
         "identity": {"state": known.identity.state, "differs_in": list(known.identity.fields)},
-        "cohort": _cohort(known.cohort),
+        "cohort": _cohort(recorded),
         "rejected_instances": len(known.rejected),
         "tasks": lines,
         "cases": cases_of(ledger, patient),

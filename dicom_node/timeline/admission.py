@@ -37,6 +37,8 @@ def why_not_asked(
         advice = "" if identity.state is IdentityState.CONFLICT else "; one human? then `patient accept`"
         text = f"studies differ in {', '.join(identity.fields)}{advice}"
         return Held(reasons=(Reason(code=code, text=text),))
+    if cohort.conflicts:
+        return Held(reasons=cohort.conflicts)
     return _surgery(task, cohort)
 
 

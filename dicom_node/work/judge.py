@@ -78,7 +78,7 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
     decision = decide(
         line,
         served.task,
-        known.cohort,
+        known.cohort_for(rules.selection),
         earlier,
         now,
         circumstances=Circumstances(

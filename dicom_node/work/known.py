@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dicom_node.ledger import cohort, identity, patients, priors, rejections
+from dicom_node.ledger import identity, patients, priors, rejections
 from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.circumstances import subject
 from dicom_node.timeline.identity import Identity, compare_patients
 from dicom_node.timeline.model import CohortFacts, InstanceFacts, PatientFacts
+from dicom_node.timeline.surgery_date import with_surgery_from_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,9 +45,14 @@ class Known:
         """Whom the cases are about, with the demographics of the newest scan that says any."""
         return subject((self.patient.issuer, self.patient.patient_id), self.facts)
 
+    def cohort_for(self, selection: Selection) -> CohortFacts:
+        """Return the cohort, with the surgery date that the images tell by the site's rules where it has none."""
+        return with_surgery_from_images(self.cohort, self.facts, selection.surgery_date)
+
     def time_line(self, task: Task, selection: Selection) -> TimeLine:
         """Build the time line as a task sees it."""
-        return build_time_line(self.facts, selection=selection, task=task, cohort=self.cohort, expected=self.expected)
+        cohort = self.cohort_for(selection)
+        return build_time_line(self.facts, selection=selection, task=task, cohort=cohort, expected=self.expected)
 
 
 def read_known(ledger: Connection, patient: Patient) -> Known:
@@ -58,7 +64,7 @@ def read_known(ledger: Connection, patient: Patient) -> Known:
         patient=patient,
         facts=facts,
         rejected=rejected & {each.sop_instance_uid for each in held},
-        cohort=cohort.read(ledger, patient.issuer, patient.patient_id),
+        cohort=identity.cohort_of(ledger, patient.row_id),
         received=patients.receptions(ledger, patient.row_id),
         expected=priors.instance_counts(ledger, patient.row_id),
         identity=compare_patients((each.patient for each in facts), accepted=identity.accepted(ledger, patient.row_id)),
