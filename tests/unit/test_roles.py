@@ -10,14 +10,14 @@ import pytest
 from dicom_node.documents import check_document
 from dicom_node.errors import ConfigError
 from dicom_node.timeline.model import Role
-from dicom_node.timeline.roles import classify, classify_series, series_attributes
+from dicom_node.timeline.roles import classify, classify_parts, series_attributes
 from dicom_node.timeline.selection import Selection
 from tests.factories.facts import BRAIN, FLAIR, SELECTION, T1, T1C, a_series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dicom_node.timeline.model import Value
+    from dicom_node.timeline.model import InstanceFacts, Value
 
 
 def _series(**attributes: Value) -> dict[str, Value]:
@@ -71,7 +71,7 @@ TABLE: list[tuple[str, Mapping[str, Value], str]] = [
     ("ADC map", _series(ImageType=("DERIVED", "PRIMARY", "DIFFUSION", "ADC")), "ADC"),
     ("SWI", _series(ImageType=("ORIGINAL", "PRIMARY", "M", "SWI"), ScanningSequence="GR", EchoTime=20.0), "SWI"),
     ("gradient echo with a long echo", _series(ScanningSequence="GR", EchoTime=20.0, RepetitionTime=600.0), "T2*"),
-    ("FLAIR computed by synthetic MR", {**FLAIR, "SeriesDescription": "Synthetic FLAIR"}, "parameter map"),
+    ("FLAIR computed by synthetic MR", {**FLAIR, "SeriesDescription": "Synthetic FLAIR"}, "synthetic"),
     ("localizer by image type", _series(ImageType=("ORIGINAL", "PRIMARY", "LOCALIZER")), "localizer"),
     ("localizer by name", {**SPGR, "SeriesDescription": "3-Plane Loc"}, "localizer"),
     ("perfusion", _series(SeriesDescription="ep2d_perf_DSC", ScanningSequence="EP"), "perfusion"),
@@ -95,10 +95,180 @@ TABLE: list[tuple[str, Mapping[str, Value], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "attributes", "expected"), TABLE, ids=[row[0] for row in TABLE])
+# Makers' habits and hard cases, by what their headers look like.
+VENDORS: list[tuple[str, Mapping[str, Value], str]] = [
+    ("Siemens MPRAGE with fat saturation and agent",
+     {**MPRAGE, "ScanOptions": ("IR", "FS"), "SeriesDescription": "t1_mprage_fs_sag_KM"}, "T1c"),
+    ("Siemens T1 TSE with fat saturation, no agent", {**T1, "ScanOptions": "FS", "SeriesDescription": "t1_tse_fs_cor"},
+     "T1"),
+    ("Siemens T1 SPACE", _series(ScanningSequence="SE", EchoTime=7.2, RepetitionTime=600.0, SequenceName="*spc3d1",
+                                 SeriesDescription="t1_space_sag_p2_iso"), "T1"),
+    ("Siemens T2 SPACE", _series(ScanningSequence="SE", EchoTime=408.0, RepetitionTime=3200.0, FlipAngle=120.0,
+                                 SeriesDescription="t2_space_sag"), "T2"),
+    ("Siemens T1 dark fluid is T1", {**T1_FLAIR, "EchoTime": 9.0, "SeriesDescription": "t1_tirm_tra_dark-fluid"}, "T1"),
+    ("Siemens balanced by name", {**SPGR, "SeriesDescription": "t2_trufi_tra"}, "balanced steady state"),
+    ("Siemens balanced by physics",
+     _series(ScanningSequence="GR", SequenceVariant=("SK", "SS"), EchoTime=1.9, RepetitionTime=4.3, FlipAngle=50.0),
+     "balanced steady state"),
+    ("GE spoiled gradient echo is not balanced, for all its steady state",
+     {**SPGR, "SequenceVariant": ("SS", "SP", "SK"), "FlipAngle": 30.0}, "T1"),
+    ("GE CUBE T1", _series(ScanningSequence="RM", EchoTime=11.0, RepetitionTime=600.0, SeriesDescription="Sag CUBE T1"),
+     "T1"),
+    ("GE CUBE T1 with agent", _series(ScanningSequence="RM", EchoTime=11.0, RepetitionTime=600.0,
+                                      SeriesDescription="Sag CUBE T1 FS+C"), "T1c"),
+    ("GE CUBE T2 FLAIR", _series(ScanningSequence=("SE", "IR"), EchoTime=120.0, RepetitionTime=6300.0,
+                                 InversionTime=1760.0, SeriesDescription="Sag CUBE T2FLAIR"), "FLAIR"),
+    ("GE CUBE T2", _series(ScanningSequence="SE", EchoTime=77.0, RepetitionTime=2500.0, SeriesDescription="CUBE T2"),
+     "T2"),
+    ("GE PROPELLER T2", _series(ScanningSequence="RM", EchoTime=105.0, RepetitionTime=5000.0,
+                                SeriesDescription="Ax T2 PROPELLER"), "T2"),
+    ("GE BRAVO in research mode", _series(ScanningSequence="RM", EchoTime=3.2, RepetitionTime=8.2, InversionTime=450.0,
+                                          FlipAngle=12.0, SeriesDescription="Sag BRAVO"), "T1"),
+    ("GE names its exam's protocol, which says nothing of the T1 before contrast",
+     {**T1, "Manufacturer": "GE MEDICAL SYSTEMS", "SeriesDescription": "Ax T1", "ProtocolName": "BRAIN W CONTRAST"},
+     "T1"),
+    ("GE names its exam's protocol, which is no angiogram",
+     {**FLAIR, "Manufacturer": "GE MEDICAL SYSTEMS", "SeriesDescription": "Ax FLAIR", "ProtocolName": "BRAIN/MRA COW"},
+     "FLAIR"),
+    ("GE names its exam's protocol with and without, and the series with",
+     {**T1, "Manufacturer": "GE MEDICAL SYSTEMS", "SeriesDescription": "+C Ax T1", "ProtocolName": "BRAIN W/O & W"},
+     "T1c"),
+    ("GE series without a description is known by its protocol",
+     {**T1, "Manufacturer": "GE MEDICAL SYSTEMS", "SeriesDescription": "", "ProtocolName": "T1 GAD"}, "T1c"),
+    ("GE MAGiC", {**T2, "SeriesDescription": "MAGiC T2 FLAIR"}, "synthetic"),
+    ("GE water image", {**SPGR, "SeriesDescription": "WATER: Ax LAVA-Flex"}, "Dixon part"),
+    ("GE calibration scan", {**SPGR, "SeriesDescription": "Calibration Scan"}, "calibration"),
+    ("GE with a fat-saturated T2 whose inversion time is 0", {**T2, "InversionTime": 0.0}, "T2"),
+    ("Philips T1 TFE with agent told in its protocol",
+     _series(ScanningSequence="GR", EchoTime=3.7, RepetitionTime=8.1, FlipAngle=8.0, Manufacturer="Philips",
+             SeriesDescription="sT1W_3D_TFE", ProtocolName="sT1W_3D_TFE_GD"), "T1c"),
+    ("Philips T1W IR TSE", _series(ScanningSequence="IR", EchoTime=20.0, RepetitionTime=2000.0, InversionTime=800.0,
+                                   SeriesDescription="T1W_IR_TSE"), "T1"),
+    ("Philips T1 VISTA", _series(ScanningSequence="SE", EchoTime=18.0, RepetitionTime=400.0,
+                                 SeriesDescription="3D_T1_VISTA"), "T1"),
+    ("Philips FLAIR VISTA", _series(ScanningSequence="IR", EchoTime=340.0, RepetitionTime=4800.0, InversionTime=1650.0,
+                                    DiffusionBValue=0.0, SeriesDescription="3D_Brain_VIEW_FLAIR"), "FLAIR"),
+    ("Philips coil survey", {**SPGR, "SeriesDescription": "CoilSurvey_Head"}, "calibration"),
+    ("Philips water image", {**T1, "ImageType": ("ORIGINAL", "PRIMARY", "W", "W", "DERIVED")}, "derived"),
+    ("Philips real image", {**T1_FLAIR, "ImageType": ("ORIGINAL", "PRIMARY", "R_IR", "R", "IR")}, "phase image"),
+    ("Canon FLAIR", _series(ImageType=("ORIGINAL", "PRIMARY", "GDC"), ScanningSequence=("SE", "IR"), EchoTime=105.0,
+                            RepetitionTime=10000.0, InversionTime=2700.0, Manufacturer="CANON_MEC"), "FLAIR"),
+    ("Canon FSBB", _series(ScanningSequence="GR", EchoTime=20.0, SeriesDescription="FSBB"), "SWI"),
+    ("Hitachi FLAIR at 0.4 T", _series(ScanningSequence=("SE", "IR"), EchoTime=100.0, RepetitionTime=9000.0,
+                                       InversionTime=1900.0, MagneticFieldStrength=0.4), "FLAIR"),
+    ("Hitachi balanced SARGE", {**SPGR, "SeriesDescription": "3D BASG"}, "balanced steady state"),
+    ("Hitachi susceptibility", _series(ScanningSequence="GR", EchoTime=28.0, SeriesDescription="BSI"), "SWI"),
+    ("Hyperfine T1 at 0.064 T, whose name speaks of another contrast",
+     _series(ScanningSequence=("SE", "IR"), EchoTime=6.0, RepetitionTime=1500.0, InversionTime=300.0,
+             MagneticFieldStrength=0.064, SeriesDescription="T1 (Gray/White Contrast)"), "T1"),
+    ("Hyperfine T1 after contrast", _series(ScanningSequence=("SE", "IR"), EchoTime=6.0, RepetitionTime=1500.0,
+                                            InversionTime=300.0, MagneticFieldStrength=0.064,
+                                            SeriesDescription="T1 +C"), "T1c"),
+    ("Hyperfine T2", _series(ScanningSequence="SE", EchoTime=209.0, RepetitionTime=2000.0, MagneticFieldStrength=0.064,
+                             SeriesDescription="T2 (Fast)"), "T2"),
+    ("Hyperfine FLAIR", _series(ScanningSequence=("SE", "IR"), EchoTime=194.0, RepetitionTime=4000.0,
+                                InversionTime=1400.0, MagneticFieldStrength=0.064), "FLAIR"),
+    ("enhanced FLAIR that writes an inversion time of 0",
+     _series(ScanningSequence=("SE", "IR"), EchoTime=120.0, RepetitionTime=8000.0, InversionTime=0.0,
+             AcquisitionContrast="FLUID_ATTENUATED"), "FLAIR"),
+    ("enhanced angiogram", {**SPGR, "AcquisitionContrast": "TOF"}, "MRA"),
+    ("enhanced projection", {**SPGR, "VolumeBasedCalculationTechnique": "MAX_IP"}, "MRA"),
+    ("enhanced reformat", {**FLAIR, "VolumeBasedCalculationTechnique": "MPR"}, "MPR"),
+    ("enhanced STIR", {**T2, "AcquisitionContrast": "STIR"}, "STIR"),
+    ("enhanced perfusion", _series(AcquisitionContrast="PERFUSION", EchoTime=30.0), "perfusion"),
+    ("enhanced T1 whose frames say that the agent was not given",
+     {**T1C, "ContrastBolusAgentAdministered": "NO"}, "T1"),
+    ("enhanced T1 whose frames say that the agent was given", {**T1, "ContrastBolusAgentAdministered": "YES"}, "T1c"),
+    ("two echoes in one multi-frame object stay together", {**T2, "EchoTime": (20.0, 90.0), "NumberOfFrames": 48.0},
+     "dual echo"),
+    ("a train of echoes measures T2 times", {**T2, "EchoTime": (20.0, 40.0, 60.0), "EchoNumbers": (1.0, 2.0, 3.0)},
+     "multi-echo"),
+    ("repeated over time", {**SPGR, "TemporalPositionIdentifier": (1.0, 2.0, 3.0)}, "dynamic"),
+    ("time of flight told by its variant only", {**SPGR, "SequenceVariant": ("SK", "TOF")}, "MRA"),
+    ("MP2RAGE quotient that calls itself original", {**MPRAGE, "ImageType": ("ORIGINAL", "PRIMARY", "M", "UNI")},
+     "derived"),
+    ("an inversion time that was not scanned", {**MPRAGE, "SeriesDescription": "t1_mp2rage_SIM-TI410ms"}, "synthetic"),
+    ("rest in an echo-planar series", _series(ScanningSequence=("GR", "EP"), SeriesDescription="REST1"), "functional"),
+]  # fmt: skip
+
+# (what, attributes beside those of a plain T1, whether the agent was given)
+CONTRAST: list[tuple[str, Mapping[str, Value], bool]] = [
+    ("agent", {"ContrastBolusAgent": "Gadovist"}, True),
+    ("agent whose name begins like a refusal", {"ContrastBolusAgent": "Sinerem"}, True),
+    ("agent tag that says without", {"ContrastBolusAgent": "ohne KM"}, False),
+    ("agent tag that says 0", {"ContrastBolusAgent": "0"}, False),
+    ("agent tag that says not given", {"ContrastBolusAgent": "not given"}, False),
+    ("volume only", {"ContrastBolusVolume": 7.5}, True),
+    ("volume of 0", {"ContrastBolusVolume": 0.0}, False),
+    ("dose only", {"ContrastBolusTotalDose": 5.0}, True),
+    ("route only, which scanners fill by default", {"ContrastBolusRoute": "IV"}, False),
+    ("study-wide agent, series before it", {"ContrastBolusAgent": "Dotarem", "SeriesDescription": "T1 C-"}, False),
+    ("post", {"SeriesDescription": "AX T1 POST"}, True),
+    ("post-op is no contrast", {"SeriesDescription": "AX T1 POST-OP"}, False),
+    ("post-surgical is no contrast", {"SeriesDescription": "AX T1 post surgery"}, False),
+    ("posterior fossa is no contrast", {"SeriesDescription": "T1 post fossa"}, False),
+    ("pre-op with an agent", {"SeriesDescription": "T1 PRE-OP GD"}, True),
+    ("plus C", {"SeriesDescription": "+C AX T1 FSE"}, True),
+    ("minus C", {"SeriesDescription": "AX T1 -C"}, False),
+    ("German after", {"SeriesDescription": "t1_se_tra_nach_KM"}, True),
+    ("German abbreviated", {"SeriesDescription": "T1 tra +KM"}, True),
+    ("German without", {"SeriesDescription": "T1 tra ohne KM"}, False),
+    ("German before", {"SeriesDescription": "T1 tra nativ"}, False),
+    ("German written out", {"SeriesDescription": "T1 tra mit Kontrastmittel"}, True),
+    ("French injected", {"SeriesDescription": "AX T1 INJECTÉ"}, True),
+    ("French after gadolinium", {"SeriesDescription": "T1 SE après gado"}, True),
+    ("French without", {"SeriesDescription": "T1 SE sans injection"}, False),
+    ("French before", {"SeriesDescription": "T1 avant injection"}, False),
+    ("Spanish with", {"SeriesDescription": "T1 AX con contraste"}, True),
+    ("Spanish without", {"SeriesDescription": "T1 AX sin contraste"}, False),
+    ("Spanish abbreviated without", {"SeriesDescription": "T1 AX s/c"}, False),
+    ("Italian with", {"SeriesDescription": "T1 TSE mdc"}, True),
+    ("tissue contrast is none", {"SeriesDescription": "T1 tissue contrast"}, False),
+]
+
+# Words for what is not used, in the languages of its makers' customers.
+WORDS = [
+    ("Lokalisator", "localizer"),
+    ("repérage 3 plans", "localizer"),
+    ("localizador", "localizer"),
+    ("Diffusion_ADC", "ADC"),
+    ("difusión", "DWI"),
+    ("perfusión", "perfusion"),
+    ("Suszeptibilität", "SWI"),
+    ("ARM willis", "MRA"),
+    ("Angio TOF", "MRA"),
+    ("espectroscopia", "spectroscopy"),
+    ("Spektroskopie", "spectroscopy"),
+    ("Reko cor", "MPR"),
+    ("soustraction", "derived"),
+    ("sustracción", "derived"),
+]
+
+
+@pytest.mark.parametrize(("what", "attributes", "expected"), TABLE + VENDORS, ids=[row[0] for row in TABLE + VENDORS])
 def test_a_series_is_what_a_reader_would_say(what: str, attributes: Mapping[str, Value], expected: str) -> None:
     """Each kind of series gets its role, or the name of what it is instead."""
     assert classify(attributes, SELECTION).name == expected
+
+
+@pytest.mark.parametrize(("what", "attributes", "given"), CONTRAST, ids=[row[0] for row in CONTRAST])
+def test_a_t1_is_after_contrast_where_tag_or_text_says_so(
+    what: str, attributes: Mapping[str, Value], given: bool
+) -> None:
+    """Spin echo, spoiled and inversion-prepared gradient echo alike; and a FLAIR stays one, with the agent noted."""
+    for plain in ({**T1, "SeriesDescription": "t1"}, {**SPGR}, {**MPRAGE}):
+        assert classify({**plain, **attributes}, SELECTION).name == ("T1c" if given else "T1")
+    words = {
+        "SeriesDescription": str(attributes.get("SeriesDescription", "")).replace("T1", "FLAIR").replace("t1", "flair")
+    }
+    flair = classify({**FLAIR, **attributes, **words}, SELECTION)
+    assert (flair.role, flair.rule) == (Role.FLAIR, "flair-after-contrast" if given else "flair-by-physics")
+
+
+@pytest.mark.parametrize(("words", "expected"), WORDS)
+def test_what_is_not_used_is_known_in_other_languages(words: str, expected: str) -> None:
+    """German, French and Spanish, each on top of physics that would make it a FLAIR."""
+    assert classify({**FLAIR, "SeriesDescription": words}, SELECTION).name == expected
 
 
 def test_only_the_four_roles_can_be_used() -> None:
@@ -116,13 +286,40 @@ def test_every_rule_tried_says_why() -> None:
     assert stir.because == "needs InversionTime between [60.0, 300.0]; found 2500"
 
 
-def test_two_echoes_in_one_series_are_seen_across_its_instances() -> None:
-    """A series is judged by all its instances, not by the first."""
-    instances = a_series(date(2025, 6, 1), {**T2, "EchoTime": 20.0}, slices=2)
-    instances += a_series(date(2025, 6, 1), {**T2, "EchoTime": 90.0}, slices=2)
+def _dual_echo(*times: float) -> list[InstanceFacts]:
+    return [
+        instance
+        for number, echo_time in enumerate(times, start=1)
+        for instance in a_series(
+            date(2025, 6, 1), {**T2, "EchoTime": echo_time, "EchoNumbers": float(number)}, name="1", slices=4
+        )
+    ]
+
+
+def test_each_echo_of_a_dual_echo_series_is_judged_by_itself() -> None:
+    """Seen across the instances, not in the first; the trace begins with the rule that split it."""
+    instances = _dual_echo(20.0, 90.0)
     assert series_attributes(instances)["EchoTime"] == (20.0, 90.0)
-    assert classify_series(instances, SELECTION).name == "dual echo"
-    assert classify_series(instances[::-1], SELECTION) == classify_series(instances, SELECTION)
+    first, second = classify_parts(instances, SELECTION)
+    assert (first.name, first.verdict.name) == ("EchoTime 20", "PD")
+    assert (second.name, second.verdict.role) == ("EchoTime 90", Role.T2)
+    assert {each.attributes["EchoTime"] for each in second.instances} == {90.0}
+    assert second.verdict.trace[0].rule == "dual-echo-parts"
+    assert second.verdict.trace[0].because.endswith("split by EchoTime, this part is EchoTime 90")
+    backwards = classify_parts(instances[::-1], SELECTION)
+    assert [(each.name, each.verdict) for each in backwards] == [(each.name, each.verdict) for each in (first, second)]
+
+
+def test_a_series_of_one_echo_or_a_train_of_echoes_is_not_split() -> None:
+    """The first has nothing to split; the second measures T2 times and is no T2-weighted image."""
+    assert [each.verdict.name for each in classify_parts(_dual_echo(90.0), SELECTION)] == ["T2"]
+    assert [each.verdict.name for each in classify_parts(_dual_echo(20.0, 60.0, 100.0), SELECTION)] == ["multi-echo"]
+
+
+def test_an_echo_time_that_jitters_is_one_echo() -> None:
+    """Scanners write 90 and 90.001."""
+    (whole,) = classify_parts(_dual_echo(90.0, 90.001), SELECTION)
+    assert whole.name == ""
 
 
 def _problems(rule: dict[str, object]) -> str:
@@ -141,6 +338,17 @@ def _problems(rule: dict[str, object]) -> str:
         ({"name": "x", "is": "T1", "all": [{"tag": "EchoTime", "between": [9, 3]}]}, "expected [low, high]"),
         ({"name": "x", "is": "T1"}, "expected at least one condition"),
         ({"name": "x", "is": "flair", "all": [{"tag": "EchoTime", "lt": 3}]}, "in this spelling"),
+        ({"name": "x", "is": "T1", "split_by": "EchoTime", "all": [{"tag": "EchoTime", "lt": 3}]}, "exactly one of is"),
+        ({"name": "x", "all": [{"tag": "EchoTime", "lt": 3}]}, "exactly one of is"),
+        (
+            {"name": "x", "split_by": "ImageType", "all": [{"tag": "EchoTime", "lt": 3}]},
+            "expected a number that is read",
+        ),
+        (
+            {"name": "x", "is": "T1", "all": [{"tag": "PixelBandwidth", "lt": 3}]},
+            "attribute that is read from the images",
+        ),
+        ({"name": "x", "is": "T1", "all": [{"tag": "SeriesDescription", "lt": 3}]}, "lt: SeriesDescription is text"),
         ({"name": "x", "is": "T1", "every": []}, "rules.0.every: unknown key"),
     ],
 )
