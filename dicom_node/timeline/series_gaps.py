@@ -50,7 +50,7 @@ def why_gappy(instances: Sequence[InstanceFacts]) -> Reason | None:
 
 
 def missing_slices(planes: Sequence[Plane]) -> int:
-    """Count the slices missing between others: steps along the normal that are multiples of the usual step.
+    """Count the slices missing between others: steps along the normal that are multiples of the least.
 
     0 where the planes are not parallel, or unevenly spaced in another way: then nothing is known to be missing.
     """
@@ -60,12 +60,12 @@ def missing_slices(planes: Sequence[Plane]) -> int:
     steps_mm = [later - earlier for earlier, later in pairwise(depths_mm) if later - earlier > STEP_TOLERANCE_MM]
     if len(steps_mm) < 2:
         return 0
-    usual_mm = median(steps_mm)
-    tolerance_mm = max(STEP_TOLERANCE * usual_mm, STEP_TOLERANCE_MM)
+    least_mm = min(steps_mm)  # not the median: of half a stack most steps may be gaps
+    tolerance_mm = max(STEP_TOLERANCE * least_mm, STEP_TOLERANCE_MM)
     missing = 0
     for step_mm in steps_mm:
-        times = round(step_mm / usual_mm)
-        if not 1 <= times <= LONGEST_GAP or abs(step_mm - times * usual_mm) > tolerance_mm:
+        times = round(step_mm / least_mm)
+        if times > LONGEST_GAP or abs(step_mm / times - least_mm) > tolerance_mm:
             return 0
         missing += times - 1
     return missing
