@@ -1,25 +1,33 @@
 """The cohort as a CSV file: read whole or not at all, every wrong line told with its number.
 
-Columns: `patient_id` (required), `issuer`, `diagnosis`, `birth_date`, `surgeries`, `radiotherapy`, `events`.
-Dates are ISO 8601 (2025-03-14, a surgery also 2025-03-14T13:40); several are separated by `;`; an event may name its
-kind after a colon (2025-09-01:recurrence).
+Columns: `patient_id` (required), `issuer`, and the fields of `cohort_values`. Comma, semicolon or tab separates them,
+as the first line does: spreadsheets of many countries write semicolons. Where it is the semicolon, several dates in
+one field are separated by `|`, or stand in quotes.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import re
 from dataclasses import dataclass
-from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Final
 
+from dicom_node.cohort_values import FIELDS, read_facts
 from dicom_node.errors import ConfigError
-from dicom_node.timeline.model import CohortFacts, Event, Surgery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from datetime import date
     from pathlib import Path
 
-COLUMNS: Final = ("patient_id", "issuer", "diagnosis", "birth_date", "surgeries", "radiotherapy", "events")
+    from dicom_node.timeline.model import CohortFacts
+
+COLUMNS: Final = ("patient_id", "issuer", *FIELDS)
+DELIMITERS: Final = (",", ";", "\t")
+LONGEST_ID: Final = 64  # characters, PS3.5 6.2 (LO)
+# 1.23457E+11: a spreadsheet took an ID for a number, and its digits are lost
+_SHORTENED: Final = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,27 +39,26 @@ class CohortRow:
     facts: CohortFacts
 
 
-def read_cohort(path: Path, *, default_issuer: str) -> list[CohortRow]:
+def read_cohort(path: Path, *, default_issuer: str, today: date | None = None) -> list[CohortRow]:
     """Read a cohort file.
+
+    Args:
+        path: the file, in UTF-8, with or without a byte order mark.
+        default_issuer: of the patients whose line names none.
+        today: what is later has not happened, and is refused; None: any day is taken.
 
     Raises:
         ConfigError: with one line per problem: file, line, column, rule; never a value that could name a patient.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            _check_columns(path, reader.fieldnames)
-            numbered = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError((f"{path}: cannot be read as UTF-8 CSV: {type(error).__name__}",)) from error
+    columns, lines = _table(path)
     rows: list[CohortRow] = []
     problems: list[str] = []
     first_line: dict[tuple[str, str], int] = {}
-    for number, row in numbered:
+    for number, fields in lines:
         try:
-            found = _row(row, default_issuer)
+            found = _row(_named(columns, fields), default_issuer, today)
         except ValueError as error:
-            problems.append(f"{path}: line {number}: {error}")
+            problems.extend(f"{path}: line {number}: {problem}" for problem in error.args)
             continue
         before = first_line.setdefault((found.issuer, found.patient_id), number)
         if before != number:
@@ -62,61 +69,76 @@ def read_cohort(path: Path, *, default_issuer: str) -> list[CohortRow]:
     return rows
 
 
-def _check_columns(path: Path, found: object) -> None:
-    names = [str(name) for name in found] if isinstance(found, list | tuple) else []
-    unknown = [name for name in names if name not in COLUMNS]
-    problems = [f"{path}: line 1: unknown column {name!r}; expected {', '.join(COLUMNS)}" for name in unknown]
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the columns, and (line number, fields) of every further line that is not empty.
+
+    Raises:
+        ConfigError: if the file cannot be read as CSV, or its first line does not name the columns.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.partition("\n")[0]
+        delimiter = max(DELIMITERS, key=header.count)  # the comma where there is none, as in a file of IDs only
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+        numbered = [(reader.line_num, fields) for fields in reader if any(field.strip() for field in fields)]
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError((f"{path}: not UTF-8; in a spreadsheet, save as 'CSV UTF-8'",)) from error
+    except csv.Error as error:
+        raise ConfigError((f"{path}: not CSV: {error}",)) from error
+    columns = [name.strip().lower() for name in numbered[0][1]] if numbered else []
+    _check_columns(path, columns)
+    return columns, numbered[1:]
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    problems = [
+        f"{path}: line 1: unknown column {name!r}; expected {', '.join(COLUMNS)}"
+        for name in names
+        if name not in COLUMNS
+    ]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems += [f"{path}: line 1: column {name} stands twice" for name in twice if name in COLUMNS]
     if "patient_id" not in names:
-        problems.append(f"{path}: line 1: column patient_id is missing")
+        problems.append(f"{path}: line 1: column patient_id is missing; expected {', '.join(COLUMNS)}")
     if problems:
         raise ConfigError(tuple(problems))
 
 
-def _row(row: Mapping[str, str | None], default_issuer: str) -> CohortRow:
-    if None in row or None in row.values():
-        msg = "another number of fields than the header"
+def _named(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
+    """Return the fields of a line by column.
+
+    Raises:
+        ValueError: if there are more or fewer fields than columns.
+    """
+    if len(fields) != len(columns):
+        hint = "; several dates in one field: separate them by |" if len(fields) > len(columns) else ""
+        msg = f"another number of fields than the first line: expected {len(columns)}, found {len(fields)}{hint}"
         raise ValueError(msg)
-    text = {name: (value or "").strip() for name, value in row.items()}
-    if not text["patient_id"]:
-        msg = "patient_id: empty"
-        raise ValueError(msg)
-    birth = text.get("birth_date", "")
-    return CohortRow(
-        patient_id=text["patient_id"],
-        issuer=text.get("issuer") or default_issuer,
-        facts=CohortFacts(
-            diagnosis=text.get("diagnosis", ""),
-            birth_date=_date("birth_date", birth) if birth else None,
-            surgeries=tuple(sorted((_surgery(each) for each in _several(text, "surgeries")), key=lambda each: each.on)),
-            radiotherapy=tuple(sorted(_date("radiotherapy", each) for each in _several(text, "radiotherapy"))),
-            events=tuple(sorted((_event(each) for each in _several(text, "events")), key=lambda each: each.on)),
-        ),
-    )
+    return dict(zip(columns, (field.strip() for field in fields), strict=True))
 
 
-def _several(text: Mapping[str, str], column: str) -> list[str]:
-    return [each.strip() for each in text.get(column, "").split(";") if each.strip()]
+def _row(fields: Mapping[str, str], default_issuer: str, today: date | None) -> CohortRow:
+    """Read one line.
 
-
-def _surgery(text: str) -> Surgery:
-    if "T" not in text:
-        return Surgery(on=_date("surgeries", text))
+    Raises:
+        ValueError: with one argument per problem.
+    """
+    patient_id, issuer = fields["patient_id"], fields.get("issuer") or default_issuer
+    problems = [
+        f"{column}: expected at most {LONGEST_ID} characters, found {len(value)}"
+        for column, value in (("patient_id", patient_id), ("issuer", issuer))
+        if len(value) > LONGEST_ID
+    ]
+    if not patient_id:
+        problems.append("patient_id: empty")
+    elif _SHORTENED.fullmatch(patient_id):
+        problems.append("patient_id: a number that a spreadsheet shortened; format the column as text")
     try:
-        moment = datetime.fromisoformat(text)
+        facts = read_facts(fields, today=today)
     except ValueError as error:
-        msg = "surgeries: expected 2025-03-14 or 2025-03-14T13:40"
-        raise ValueError(msg) from error
-    return Surgery(on=moment.date(), at=time(moment.hour, moment.minute, moment.second))
-
-
-def _event(text: str) -> Event:
-    day, _, kind = text.partition(":")
-    return Event(on=_date("events", day.strip()), kind=kind.strip() or "recurrence")
-
-
-def _date(column: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        msg = f"{column}: expected a date like 2025-03-14"
-        raise ValueError(msg) from error
+        raise ValueError(*problems, *error.args) from error
+    if problems:
+        raise ValueError(*problems)
+    return CohortRow(patient_id=patient_id, issuer=issuer, facts=facts)

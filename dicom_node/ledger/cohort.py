@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, select
 
@@ -13,9 +15,20 @@ from dicom_node.ledger.tables import audit, cohort_fact
 from dicom_node.timeline.model import CohortFacts, Event, Surgery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
     from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One line of the audit: who changed what; `details` holds the fields before and after."""
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    details: Mapping[str, Any]
 
 
 def replace(connection: Connection, issuer: str, patient_id: str, facts: CohortFacts) -> bool:
@@ -64,6 +77,24 @@ def patients(connection: Connection) -> list[tuple[str, str]]:
     """Return (issuer, PatientID) of everybody in the cohort."""
     query = select(cohort_fact.c.issuer, cohort_fact.c.patient_id).distinct()
     return [(row[0], row[1]) for row in connection.execute(query.order_by("issuer", "patient_id"))]
+
+
+def changes(connection: Connection, subjects: Collection[str]) -> list[Change]:
+    """Return what was changed in the cohort by hand, oldest first; a subject is an ID as `subject` writes it."""
+    query = (
+        select(audit)
+        .where(audit.c.subject.in_(subjects), audit.c.action.like("cohort %"))
+        .order_by(audit.c.at, audit.c.id)
+    )
+    return [
+        Change(at=row.at, actor=row.actor, action=row.action, subject=row.subject, details=json.loads(row.details))
+        for row in connection.execute(query)
+    ]
+
+
+def subject(issuer: str, patient_id: str) -> str:
+    """Return a patient's name in the audit, as an HL7 CX says it."""
+    return f"{patient_id}^^^{issuer}"
 
 
 def write_audit(

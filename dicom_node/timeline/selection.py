@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from dicom_node.documents import Document, load_document
 from dicom_node.timeline import keywords
 from dicom_node.timeline.model import Role
+from dicom_node.timeline.surgery_date import DateRule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,9 +156,10 @@ class Rule(Document):
 
 
 class Selection(Document):
-    """Ordered rules; the first match wins."""
+    """Ordered rules, of which the first match wins, and where a surgery date may be read from the images."""
 
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    surgery_date: tuple[DateRule, ...] = ()
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
