@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dicom_node.ledger import arrivals, deliveries, orders, patients, runs
+from dicom_node.ledger import arrivals, deliveries, orders, patients, retention, runs
 from dicom_node.ledger.orders import Order, OrderKind
 from dicom_node.ledger.tables import CaseState, DeliveryState
 from dicom_node.priors import search
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from dicom_node.ledger.patients import Patient
+    from dicom_node.ledger.retention import MissingSeries
     from dicom_node.settings import Settings
     from dicom_node.timeline.model import TimeLine
     from dicom_node.timeline.selection import Selection
@@ -48,6 +49,8 @@ PHANTOM_MODEL: Final = Reason(
     text="model trained on phantoms: it answers for phantoms only, and nothing is delivered for anyone else",
 )
 
+_TO_FETCH: Final = Reason(code="input-aged-out", text="images aged out here; to be fetched again from an archive")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
@@ -59,6 +62,7 @@ class Judged:
     time_line: TimeLine
     run_key: str | None
     stat: bool
+    to_fetch: tuple[MissingSeries, ...] = ()  # inputs whose bytes aged out: the run waits for them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +100,28 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
             forced=OrderKind.FORCE in standing,
         ),
     )
+    to_fetch = _aged_out(ledger, patient, decision)
     state, reasons = _state(ledger, patient, decision, served, rules.settings)
+    if to_fetch and state is CaseState.DUE:
+        state, reasons = CaseState.WAITING, (_TO_FETCH, *reasons)
     return Judged(
         decision=decision,
         state=state,
         reasons=reasons,
+        to_fetch=to_fetch,
         time_line=line,
         run_key=decision.run_key if isinstance(decision, Due | UpToDate) else None,
         stat=any(each.stat for each in known.received.values()),
     )
+
+
+def _aged_out(ledger: Connection, patient: Patient, decision: Decision) -> tuple[MissingSeries, ...]:
+    """Return the series that a due run needs and whose bytes were given up."""
+    if not isinstance(decision, Due):
+        return ()
+    series = [each for point in decision.inputs.time_points for each in point.series]
+    wanted = {instance.sop_instance_uid for each in series for instance in each.instances}
+    return tuple(retention.missing_series(ledger, patient.row_id, wanted))
 
 
 def may_ask_archives(decision: Decision) -> bool:

@@ -15,15 +15,15 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node import events
 from dicom_node.deliver.postman import job_key
-from dicom_node.ledger import arrivals, cases, deliveries, orders, patients, presence, runs
+from dicom_node.ledger import arrivals, cases, deliveries, orders, patients, presence, prior_series, runs
 from dicom_node.ledger.orders import OrderKind
 from dicom_node.ledger.tables import CaseState
 from dicom_node.priors import search
-from dicom_node.timeline.decision import Due, Waiting
+from dicom_node.timeline.decision import Decision, Due, Waiting
 from dicom_node.timeline.model import Reason, RunState
 from dicom_node.work.engine import ROUTINE, STAT, JobKind, JobStatus
 from dicom_node.work.judge import judge_case, may_ask_archives
-from dicom_node.work.known import read_known
+from dicom_node.work.known import Known, read_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -105,27 +105,31 @@ class Reconciler:
         known = read_known(ledger, patient)
         if not known.held:
             cases.forget(ledger, patient.row_id)  # nothing of theirs is here (any more)
-        checks = []
         decisions = []
         for served in self.tasks.values() if known.held else ():
             judged = judge_case(ledger, known, served, rules=self.rules, now=known_until)
-            decision = judged.decision
-            decisions.append(decision)
-            if isinstance(decision, Due) and judged.state is CaseState.DUE:
+            decisions.append(judged.decision)
+            if isinstance(judged.decision, Due) and judged.state is CaseState.DUE:
                 self._propose(ledger, patient, served, judged, now)
-            if isinstance(decision, Waiting) and decision.next_check_at is not None:
-                checks.append(max(decision.next_check_at, now))
+            for each in judged.to_fetch:
+                prior_series.want_again(ledger, patient.row_id, each.series_instance_uid, now)
             self._show(ledger, patient, served, judged, now)
+        self._ask_archives(ledger, known, decisions, known_until)
+        checks = [each.next_check_at for each in decisions if isinstance(each, Waiting)]
+        next_check_at = min((max(each, now) for each in checks if each is not None), default=None)
+        patients.decided(ledger, patient, next_check_at)
+
+    def _ask_archives(self, ledger: Connection, known: Known, decisions: list[Decision], known_until: datetime) -> None:
+        """Open the questions to archives that could bring a case of this patient forward."""
         if any(may_ask_archives(decision) for decision in decisions):
             search.ensure(
                 ledger,
-                patient.row_id,
+                known.patient.row_id,
                 settings=self.rules.settings,
                 held_studies=known.received,
                 waiting=any(isinstance(decision, Waiting) for decision in decisions),
                 now=known_until,
             )
-        patients.decided(ledger, patient, min(checks, default=None))
 
     def _undecidable(self, patient: Patient, error: Exception, now: datetime) -> None:
         """Show that a patient's cases could not be decided, and try again in a minute."""
