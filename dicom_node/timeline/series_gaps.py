@@ -7,14 +7,15 @@ between slices is refused, and that by the geometry.
 from __future__ import annotations
 
 from itertools import pairwise
+from math import isfinite
 from statistics import median
 from typing import TYPE_CHECKING
 
 from dicom_node.timeline.model import Reason
-from inference.geometry import STEP_TOLERANCE, STEP_TOLERANCE_MM
+from inference.geometry import COSINE_TOLERANCE, STEP_TOLERANCE, STEP_TOLERANCE_MM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from dicom_node.timeline.model import InstanceFacts
     from inference.geometry import Plane
@@ -54,10 +55,9 @@ def missing_slices(planes: Sequence[Plane]) -> int:
 
     0 where the planes are not parallel, or unevenly spaced in another way: then nothing is known to be missing.
     """
-    if len(planes) < 3 or len({_rounded(each.orientation) for each in planes}) > 1:
+    if len(planes) < 3 or not _parallel(planes):
         return 0
-    depths_mm = _depths_mm(planes)
-    steps_mm = [later - earlier for earlier, later in pairwise(depths_mm) if later - earlier > STEP_TOLERANCE_MM]
+    steps_mm = _steps_mm(planes)
     if len(steps_mm) < 2:
         return 0
     least_mm = min(steps_mm)  # not the median: of half a stack most steps may be gaps
@@ -94,8 +94,7 @@ def _is_sparse(instances: Sequence[InstanceFacts]) -> bool:
     """Tell whether the slices lie so far apart that others belong between them (half of an interleaved stack)."""
     planes = [plane for each in instances for plane in each.planes]
     thicknesses_mm = [plane.thickness_mm for plane in planes if plane.thickness_mm]
-    depths_mm = _depths_mm(planes) if len({_rounded(each.orientation) for each in planes}) == 1 else []
-    steps_mm = [later - earlier for earlier, later in pairwise(depths_mm) if later - earlier > STEP_TOLERANCE_MM]
+    steps_mm = _steps_mm(planes) if _parallel(planes) else []
     return bool(steps_mm and thicknesses_mm) and median(steps_mm) > SPARSE * median(thicknesses_mm)
 
 
@@ -109,14 +108,23 @@ def _fewer_than_acquired(instances: Sequence[InstanceFacts]) -> Reason | None:
     return None
 
 
-def _depths_mm(planes: Iterable[Plane]) -> list[float]:
-    """Return the positions of parallel planes along their normal, in order."""
-    found = list(planes)
-    a, b, c, d, e, f = min(each.orientation for each in found)
+def _steps_mm(planes: Sequence[Plane]) -> list[float]:
+    """Return the distances between neighbouring positions of parallel planes along their normal; none if not finite."""
+    if not planes:
+        return []
+    a, b, c, d, e, f = min(each.orientation for each in planes)
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-    return sorted(sum(x * n for x, n in zip(each.position_mm, normal, strict=True)) for each in found)
+    depths_mm = sorted(sum(x * n for x, n in zip(each.position_mm, normal, strict=True)) for each in planes)
+    if not all(isfinite(depth_mm) for depth_mm in depths_mm):
+        return []
+    return [later - earlier for earlier, later in pairwise(depths_mm) if later - earlier > STEP_TOLERANCE_MM]
 
 
-def _rounded(orientation: tuple[float, ...]) -> tuple[float, ...]:
-    """Return direction cosines as comparable as the geometry compares them: to a thousandth."""
-    return tuple(round(each, 2) for each in orientation)
+def _parallel(planes: Sequence[Plane]) -> bool:
+    """Compare the direction cosines as the geometry does."""
+    reference = min((each.orientation for each in planes), default=())
+    return all(
+        abs(one - other) <= COSINE_TOLERANCE
+        for each in planes
+        for one, other in zip(each.orientation, reference, strict=True)
+    )

@@ -98,6 +98,16 @@ def test_two_stacks_far_apart_are_no_gap() -> None:
     assert missing_slices([plane for each in (*near, *far) for plane in each.planes]) == 0
 
 
+def test_a_position_that_is_no_number_says_nothing() -> None:
+    """A poison instance is the geometry's to refuse; nothing may fall over it here."""
+    instances = a_series(DAY)
+    for poison in (float("nan"), float("inf")):
+        plane = replace(instances[3].planes[0], position_mm=(0.0, 0.0, poison))
+        series = _flair([*instances[:3], replace(instances[3], planes=(plane,)), *instances[4:]])
+        assert series.incomplete is None
+        assert series.excluded is not None
+
+
 def test_a_hole_in_the_numbers_is_told_where_they_count() -> None:
     """From 1, or from 0 as some write; which number is missing does not matter."""
     instances = a_series(DAY, slices=20)
