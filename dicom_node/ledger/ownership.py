@@ -23,7 +23,6 @@ from dicom_node.ledger.tables import (
     instance,
     prior_series,
     prior_study,
-    rejected_instance,
     run,
     study,
 )
@@ -134,12 +133,14 @@ def _compare_again(connection: Connection, affected: Iterable[int], at: datetime
 
 
 def _move_followers(connection: Connection, concerned: Collection[int], affected: Iterable[int]) -> None:
-    """Move the rows that belong to an instance or a study with it, and the rest with the ID they stand under."""
+    """Move the rows that belong to an instance or a study with it, and the rest with the ID they stand under.
+
+    What rejection notes name stays with the ID that the note carries: for whom it counts is derived.
+    """
     for owner in affected:
         held = select(instance.c.sop_instance_uid).where(instance.c.patient == owner)
         studies = select(study.c.study_instance_uid).where(study.c.patient == owner)
-        for table in (arrival, rejected_instance):
-            _give(connection, table, owner, table.c.patient.in_(concerned) & table.c.sop_instance_uid.in_(held))
+        _give(connection, arrival, owner, arrival.c.patient.in_(concerned) & arrival.c.sop_instance_uid.in_(held))
         for table in (prior_study, prior_series):
             _give(connection, table, owner, table.c.patient.in_(concerned) & table.c.study_instance_uid.in_(studies))
         files = arrival.c.patient.in_(concerned) & arrival.c.study_instance_uid.in_(studies)
@@ -148,7 +149,7 @@ def _move_followers(connection: Connection, concerned: Collection[int], affected
     for each in concerned:
         standing = survivor(connection, each)
         if standing != each:
-            for table in (arrival, rejected_instance, prior_study, prior_series):
+            for table in (arrival, prior_study, prior_series):
                 _give(connection, table, standing, table.c.patient == each)
 
 

@@ -424,7 +424,7 @@ def test_rejections_and_priors_follow_the_patient(ledger) -> None:
     assert set(ledger.scalars(select(prior_series.c.patient))) == {survivor}
     assert set(ledger.scalars(select(prior_study.c.patient))) == {survivor}
     identity_changes.split(ledger, OLD.key, BY)
-    assert rejections.rejected(ledger, retired) == {june[0].sop_instance_uid}
+    assert rejections.rejected(ledger, retired) == {june[0].sop_instance_uid, "1.2.3.not.here"}
     assert set(ledger.scalars(select(prior_series.c.patient))) == {retired}
 
 
