@@ -18,7 +18,6 @@ from dicom_node.deliver.postman import Postman
 from dicom_node.ledger import arrivals, cohort, patients, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import Log, load_key, open_log
-from dicom_node.priors.archive import CannotBeAsked
 from dicom_node.priors.archives import open_archive
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.indexer import Indexer
@@ -131,7 +130,12 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     """Start listener, indexer, reconciler and deliveries, as far as the role asks for them."""
     me = executor_id(role)
     postman = Postman(
-        found.settings, found.database, found.folders.outbox, found.log, clock=now, archive_for=archives(found)
+        found.settings,
+        found.database,
+        found.folders.outbox,
+        found.log,
+        clock=now,
+        archive_for=_archive_for(found.settings),
     )
     delivers = (JobKind.DELIVER,) if role in {"node", "deliver"} else ()
     engine = Engine(
@@ -185,7 +189,7 @@ def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
         files=found.files,
         tasks=found.tasks,
         predictor_for=predictors(found),
-        archive_for=archives(found),
+        archive_for=_archive_for(found.settings),
         clock=now,
         log=found.log,
     )
@@ -199,16 +203,6 @@ def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
     engine.start()
     stack.callback(engine.stop, drain_s=DRAIN_S)
     _every(_scheduler(stack), BEAT_S, _beat(found, me), found.log)
-
-
-def archives(found: Parts) -> Callable[[Pacs], Archive]:  # noqa: ARG001 - until `open_archive` is there
-    """Return a function that gives the way to ask an archive."""
-
-    def archive_for(pacs: Pacs) -> Archive:
-        msg = f"{pacs.name}: no way to ask it yet"
-        raise CannotBeAsked(msg)
-
-    return archive_for
 
 
 def _archive_for(settings: Settings) -> Callable[[Pacs], Archive]:

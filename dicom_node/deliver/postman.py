@@ -103,10 +103,13 @@ class Postman:
                 return None
             if delivery.state not in deliveries.OPEN_STATES or job_key(delivery) != key:
                 return None
+            objects = runs.objects_of(ledger, run_key, delivery.encoding)
+            if not objects and delivery.encoding > 1:
+                return None  # voided by another destination's answer since this attempt was due; due again once made
             return Consignment(
                 delivery=delivery,
                 run=run,
-                objects=runs.objects_of(ledger, run_key, delivery.encoding),
+                objects=objects,
                 ids=identity.ids_of(ledger, patients.survivor(ledger, run.patient_row)),
             )
 
