@@ -176,6 +176,9 @@ def state(connection: Connection, said: PatientFacts, by: By) -> Change:
     A new name of a patient whose birth date and sex agree is a correction, and the old and the new spelling are
     accepted as one human's. A birth date or sex that differs from what the instances say holds the case.
     An ID we know nothing of is not kept.
+
+    Raises:
+        Refused: if the name is longer than any name.
     """
     known = select(patient.c.id).where(patient.c.issuer == said.issuer, patient.c.patient_id == said.patient_id)
     row: int | None = connection.scalar(known)
@@ -183,6 +186,9 @@ def state(connection: Connection, said: PatientFacts, by: By) -> Change:
         return Change(new=False, remarks=("nothing is known of this ID here",))
     before = identity.statement(connection, *said.key)
     values = {name: getattr(said, name) or (getattr(before, name) if before else "") for name in FIELDS.values()}
+    if len(values["name"]) > LONGEST_VALUE:
+        msg = f"update: PatientName: expected at most {LONGEST_VALUE} characters, found {len(values['name'])}"
+        raise Refused(msg)
     if not any(values.values()) or (before and all(getattr(before, name) == value for name, value in values.items())):
         return Change(new=False)
     standing = survivor(connection, row)
