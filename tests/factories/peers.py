@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 NODE_AE = "TEMPORALNODE"
 SCANNER_AE = "SCANNER1"
 ISSUER = "PHANTOM"
+DICOMWEB_PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 DICOM_NODE = (sys.executable, "-m", "dicom_node")
 
 
@@ -64,6 +65,8 @@ class Orthanc:
     folder: Path
     http_port: int = field(default_factory=free_port)
     dicom_port: int = field(default_factory=free_port)
+    node_port: int = 11112  # where it moves to
+    dicomweb: bool = False
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -86,9 +89,9 @@ class Orthanc:
             "DicomAlwaysAllowStore": False,
             "DicomAlwaysAllowEcho": False,
             "DicomCheckModalityHost": True,
-            "DicomModalities": {"node": [NODE_AE, "127.0.0.1", 11112]},
+            "DicomModalities": {"node": [NODE_AE, "127.0.0.1", self.node_port]},
             "OverwriteInstances": False,
-            "Plugins": [],
+            "Plugins": [DICOMWEB_PLUGIN] if self.dicomweb else [],
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(config), encoding="utf-8")
@@ -104,6 +107,13 @@ class Orthanc:
             self.process.wait(timeout=30)
             self.process = None
 
+    def kill(self) -> None:
+        """End it without a word."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=30)
+        self.process = None
+
     def instances(self, sop_class_uid: str) -> list[Any]:
         """Return every instance of a SOP class that it holds, as data sets."""
         client = self.client
@@ -112,6 +122,53 @@ class Orthanc:
             for orthanc_id in client.instances.get_all_ids()
             if client.instances.get_tags(orthanc_id)["SOPClassUID"] == sop_class_uid
         ]
+
+
+@dataclass
+class QueryRetrieveScp:
+    """DCMTK's archive, dcmqrscp, with its own folder."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    node_port: int = 11112  # where it moves to
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Serve; return when it answers."""
+        storage = self.folder / "images"
+        storage.mkdir(exist_ok=True)
+        lines = [
+            f"NetworkTCPPort = {self.port}",
+            "MaxPDUSize = 16384",
+            "MaxAssociations = 8",
+            "HostTable BEGIN",
+            f"node = ({NODE_AE}, 127.0.0.1, {self.node_port})",
+            "HostTable END",
+            "VendorTable BEGIN",
+            "VendorTable END",
+            "AETable BEGIN",
+            f"QRSCP {storage} RW (100, 1024mb) ANY",
+            "AETable END",
+        ]
+        path = self.folder / "dcmqrscp.cfg"
+        path.write_text("\n".join(lines) + "\n", encoding="ascii")
+        with (self.folder / "dcmqrscp.log").open("ab") as log:
+            command = ["/usr/bin/dcmqrscp", "--single-process", "-c", str(path)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"TCP_NODELAY": "1"})
+        wait_until("dcmqrscp to answer", lambda: _answers(self.port), timeout_s=30)
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def store(self, paths: list[Path]) -> None:
+        """Send it files."""
+        command = ["/usr/bin/storescu", "-aec", "QRSCP", "-R", "127.0.0.1", str(self.port), *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @dataclass
