@@ -47,6 +47,7 @@ def associated(
 
     Raises:
         UpstreamError: if the archive is away or rejects us.
+        CannotBeAsked: if it takes no part in any of these services.
     """
     ae = AE(ae_title=calling_ae_title)
     ae.connection_timeout = archive.timeout_s
@@ -61,6 +62,9 @@ def associated(
         ext_neg=list(roles),
         evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
     )
+    if association.rejected_contexts and not association.accepted_contexts:
+        msg = "the archive accepts no presentation context for what we ask"  # pynetdicom has aborted by itself
+        raise CannotBeAsked(msg)
     if not association.is_established:
         raise UpstreamError(_why_not(association))
     try:
