@@ -52,6 +52,8 @@ def read_attributes(ds: Dataset) -> dict[str, Value]:
     _name_enhanced_sequence(attributes)
     if (agent := _contrast_agent(ds)) and "ContrastBolusAgent" not in attributes:
         attributes["ContrastBolusAgent"] = agent
+    if purposes := _equipment_purposes(ds):
+        attributes["ContributingEquipmentSequence"] = purposes
     return attributes
 
 
@@ -113,6 +115,13 @@ def _contrast_agent(ds: Dataset) -> str:
         if text := _clean(item.get("CodeMeaning")) or _clean(item.get("CodeValue")):
             return text
     return ""
+
+
+def _equipment_purposes(ds: Dataset) -> tuple[str, ...]:
+    """Return what other equipment did to the object, as the codes of PS3.16 CID 7005 (PS3.3 C.12.1.1.5)."""
+    items = ds.get("ContributingEquipmentSequence") or ()
+    codes = (code for item in items for code in item.get("PurposeOfReferenceCodeSequence") or ())
+    return tuple(sorted({text for code in codes if (text := _clean(code.get("CodeValue")))}))
 
 
 def _read(ds: Dataset, keyword: str) -> Value | None:

@@ -68,6 +68,7 @@ CONTEXT = (  # useful to rules and gates, but archives fill or coerce them, so t
     "InstitutionName",
     "PatientPosition",
     "ReceiveCoilName",
+    "ContributingEquipmentSequence",  # as the codes of what the equipment did (CID 7005): 109102, processing
     # where sites write when a patient was operated on
     "AdditionalPatientHistory",
     "AdmittingDiagnosesDescription",
