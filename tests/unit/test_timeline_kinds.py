@@ -12,6 +12,8 @@ from dicom_node.timeline.model import Surgery
 DAY = date(2025, 3, 10)
 ONCE = (Surgery(on=DAY),)
 TIMED = (Surgery(on=DAY, at=time(12, 0)),)
+SAME_DAY = (Surgery(on=DAY, at=time(8, 0)), Surgery(on=DAY, at=time(15, 0)))  # a revision in the afternoon
+TIMED_TWICE = (Surgery(on=DAY), Surgery(on=date(2026, 3, 10), at=time(12, 0)))
 TWICE = (Surgery(on=DAY), Surgery(on=date(2026, 3, 10)))
 
 
@@ -35,6 +37,14 @@ TWICE = (Surgery(on=DAY), Surgery(on=date(2026, 3, 10)))
         (TWICE, "last", date(2026, 3, 1), None, "pre-op"),
         (TWICE, "last", date(2025, 3, 11), None, "pre-op"),
         (TWICE, "last", date(2026, 6, 1), None, "follow-up"),
+        (TIMED_TWICE, "first", date(2026, 3, 10), time(8, 0), "follow-up"),
+        (TIMED_TWICE, "first", date(2026, 3, 10), time(20, 0), "early-post-op"),
+        (TIMED_TWICE, "last", date(2026, 3, 10), time(8, 0), "pre-op"),
+        (SAME_DAY, "first", DAY, time(12, 0), "early-post-op"),
+        (SAME_DAY, "last", DAY, time(12, 0), "pre-op"),
+        (SAME_DAY, "last", DAY, time(16, 0), "early-post-op"),
+        (TIMED, "first", date(2025, 3, 13), None, "early-post-op"),
+        (TIMED, "first", date(2025, 3, 14), None, "follow-up"),
     ],
 )
 def test_the_kind_follows_from_the_surgeries(surgeries, anchor, on, at, kind) -> None:
