@@ -117,6 +117,12 @@ def find(connection: Connection, patient_id: str, issuer: str | None = None) -> 
     return [get(connection, row_id) for row_id in standing]
 
 
+def issuers_of(connection: Connection, patient_id: str) -> list[str]:
+    """Return the issuers under whom exactly this ID is known here, retired or not."""
+    query = select(patient.c.issuer).where(patient.c.patient_id == patient_id.strip(" "))
+    return list(connection.scalars(query.order_by(patient.c.issuer)))
+
+
 def decided(connection: Connection, found: Patient, next_check_at: datetime | None) -> None:
     """Note up to which revision a patient was decided on, and when to look again without news."""
     connection.execute(

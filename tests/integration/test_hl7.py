@@ -255,7 +255,7 @@ def test_a_sender_that_breaks_off_changes_nothing(hospital: Hospital) -> None:
         assert (line["calling_ae_title"], line["reason"]) == ("(HL7)", "BrokenFrame")
 
 
-def test_a_sender_that_stops_in_the_middle_is_cut_off(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sender_that_stops_in_the_middle_is_cut_off() -> None:
     """A block has its time; an idle connection has a longer one."""
     one, other = socket.socketpair()
     with one, other:
