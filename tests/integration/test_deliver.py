@@ -12,6 +12,8 @@ from pynetdicom import AE, evt
 
 from dicom_node.deliver import dimse, orthanc
 from dicom_node.deliver.outcome import Parcel, Verdict, judge_store_status, next_wait
+from dicom_node.priors.archive import CannotBeAsked
+from dicom_node.priors.dimse_find import DimseArchive
 from dicom_node.settings import Dimse, Retry
 from dicom_node.settings import Orthanc as OrthancSettings
 from tests.factories.mr import classic_series, write
@@ -111,6 +113,12 @@ def test_an_archive_that_knows_no_such_class_fails_the_delivery(archive: Archive
     outcome = dimse.send([other], archive.destination, "NODE")
     assert outcome.verdict in {Verdict.FAILED, Verdict.RETRY}
     assert outcome.reason
+
+
+def test_an_archive_that_only_stores_cannot_be_asked_whose_study_it_is(archive: Archive) -> None:
+    """It is not taken for one that is away, which would hold back every report."""
+    with pytest.raises(CannotBeAsked, match="no presentation context"):
+        DimseArchive(archive.destination, "NODE").find_study("1.2.3")
 
 
 def test_waits_double_up_to_the_longest() -> None:
