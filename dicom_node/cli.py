@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicom_node import app
+from dicom_node import app, cli_try
 from dicom_node.cli_by_hand import ingest, retry
 from dicom_node.cli_cohort import cohort
 from dicom_node.cli_demo import demo
@@ -61,10 +61,28 @@ def run(config: Path, role: str, slot: int) -> None:
 
 @main.command()
 @config_option
-def check(config: Path) -> None:
-    """Check the configuration, its tasks, series rules and bundles; tell every error at once."""
-    tasks = _check_parts(load_settings(config))
-    click.echo(f"{config}: good; tasks: {', '.join(sorted(tasks))}")
+@click.option(
+    "--try",
+    "study_folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Run the tasks' series rules on the DICOM files of a folder; nothing is stored.",
+)
+@click.option("--rules", "-v", "with_rules", is_flag=True, help="With --try: what every rule said of every series.")
+@click.option("--json", "as_json", is_flag=True, help="With --try: print stable JSON, rules included.")
+def check(config: Path, study_folder: Path | None, *, with_rules: bool, as_json: bool) -> None:
+    """Check the configuration, its tasks, series rules and bundles; tell every error at once. Or try it on files."""
+    if study_folder is None and (with_rules or as_json):
+        msg = "--rules and --json need --try FOLDER"
+        raise click.UsageError(msg)
+    settings = load_settings(config)
+    tasks = _check_parts(settings)
+    if study_folder is None:
+        click.echo(f"{config}: good; tasks: {', '.join(sorted(tasks))}")
+        return
+    served = {name: each.task for name, each in tasks.items()}
+    selection = load_selection(selection_file(settings.selection))
+    found = cli_try.try_folder(study_folder, served, selection, settings.receive.default_issuer)
+    cli_try.show(found, with_rules=with_rules, as_json=as_json)
 
 
 @main.command()

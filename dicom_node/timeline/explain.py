@@ -41,6 +41,7 @@ def explain_series(series: Series) -> dict[str, Any]:
     return {
         "series_instance_uid": series.series_instance_uid,
         "description": series.description,
+        "part": series.part,
         "role": series.verdict.role,
         "is": series.verdict.name,
         "rule": series.verdict.rule,

@@ -1,0 +1,119 @@
+"""`check --try FOLDER`: what the configured tasks and series rules would make of files. Nothing is stored or sent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dicom_node.cli_options import fail, print_json
+from dicom_node.errors import NodeError
+from dicom_node.receive.reader import Reader
+from dicom_node.timeline.build import build_time_line
+from dicom_node.timeline.explain import explain_time_line
+from dicom_node.timeline.model import CohortFacts, InstanceFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from dicom_node.timeline.selection import Selection
+    from dicom_node.timeline.task import Task
+
+
+def try_folder(folder: Path, tasks: Mapping[str, Task], selection: Selection, default_issuer: str) -> dict[str, Any]:
+    """Read every file as the node would, and explain each patient's time line for each task.
+
+    Nothing is known of the patients but their images, so kinds of time points are unknown; what else a case needs
+    (surgery, diagnosis, enough scans) is `replay --folder`'s to say.
+
+    Returns:
+        `patients` (each with `tasks`), and `unread`: files with the reason why they are no input.
+    """
+    patients: dict[tuple[str, str], list[InstanceFacts]] = defaultdict(list)
+    unread = []
+    with Reader() as reader:
+        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+            answer = reader.read(path.resolve(), default_issuer)
+            if isinstance(answer, InstanceFacts):
+                patients[answer.patient.key].append(answer)
+            else:
+                reason = getattr(answer, "reason", "a rejection note, not an image")
+                unread.append({"file": str(path.relative_to(folder)), "reason": reason})
+    return {
+        "patients": [
+            {
+                "issuer": issuer,
+                "patient_id": patient_id,
+                "tasks": {name: _explain(facts, selection, task) for name, task in tasks.items()},
+            }
+            for (issuer, patient_id), facts in sorted(patients.items())
+        ],
+        "unread": unread,
+    }
+
+
+def show(found: Mapping[str, Any], *, with_rules: bool, as_json: bool) -> None:
+    """Print what `try_folder` found; end with exit code 1 if there was no MR image at all."""
+    if as_json:
+        print_json(found)
+    else:
+        _print(Console(), found, with_rules=with_rules)
+    if not found["patients"]:
+        fail(NodeError("no MR image that can be read"))
+
+
+def _explain(facts: list[InstanceFacts], selection: Selection, task: Task) -> dict[str, Any]:
+    return explain_time_line(build_time_line(facts, selection=selection, task=task, cohort=CohortFacts()))
+
+
+def _print(console: Console, found: Mapping[str, Any], *, with_rules: bool) -> None:
+    for patient in found["patients"]:
+        for name, line in patient["tasks"].items():
+            for point in (*line["time_points"], *line["undated"]):
+                console.print(_table(f"{patient['patient_id']}, {point['acquired_on'] or 'no date'}, {name}", point))
+        if with_rules and patient["tasks"]:  # the rules ask no task, so the first line shows them all
+            _print_rules(console, next(iter(patient["tasks"].values())))
+    for each in found["unread"]:
+        console.print(f"not used: {each['file']}: {each['reason']}", markup=False)
+
+
+def _table(title: str, point: Mapping[str, Any]) -> Table:
+    table = Table("series", "description", "is", "by rule", "slices", "mm", "rank", "why", title=escape(title))
+    ranks = {(each["series_instance_uid"], each["role"]): each for each in point.get("candidates", ())}
+    for series in _series(point):
+        candidate = ranks.get((series["series_instance_uid"], series["is"])) if not series["excluded"] else None
+        why = series["excluded"]["text"] if series["excluded"] else candidate["because"] if candidate else ""
+        if series["incomplete"]:
+            why += f"; incomplete: {series['incomplete']['text']}"
+        cells = (
+            f"...{series['series_instance_uid'][-8:]}",
+            f"{series['description']} {series['part']}".strip(),
+            series["is"],
+            series["rule"],
+            str(series["slices"]),
+            f"{series['spacing_mm']:.1f}" if series["spacing_mm"] else "",
+            str(candidate["rank"]) if candidate else "",
+            why,
+        )
+        table.add_row(*(escape(cell) for cell in cells))
+    return table
+
+
+def _print_rules(console: Console, line: Mapping[str, Any]) -> None:
+    for point in (*line["time_points"], *line["undated"]):
+        for series in _series(point):
+            name = f"{series['description']} {series['part']}".strip() or series["series_instance_uid"]
+            console.print(f"\n{name}: {series['is']}", markup=False)
+            for rule in series["rules"]:
+                answer = "yes" if rule["matched"] else "no "
+                console.print(f"  {answer} {rule['rule']}: {rule['because']}", markup=False)
+
+
+def _series(point: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the series of a time point, or of an undated study."""
+    for study in point.get("studies", [point]):
+        yield from study["series"]
