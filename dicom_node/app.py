@@ -19,7 +19,9 @@ from dicom_node.ledger import arrivals, cohort, patients, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import Log, load_key, open_log
 from dicom_node.priors.archives import open_archive
+from dicom_node.priors.librarian import Librarian
 from dicom_node.receive.files import InstanceFiles
+from dicom_node.receive.hl7 import Hl7Listener
 from dicom_node.receive.indexer import Indexer
 from dicom_node.receive.listener import Listener
 from dicom_node.receive.reader import Reader
@@ -137,12 +139,13 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
         clock=now,
         archive_for=_archive_for(found.settings),
     )
-    delivers = (JobKind.DELIVER,) if role in {"node", "deliver"} else ()
+    librarian = Librarian(found.settings, found.database, found.files, found.log, now)
+    with_archives = (JobKind.DELIVER, JobKind.LOOKUP, JobKind.FETCH) if role in {"node", "deliver"} else ()
     engine = Engine(
         found.settings.engine_url,
         executor_id=me,
-        listen=delivers,
-        steps=Steps(deliver=postman.deliver),
+        listen=with_archives,
+        steps=Steps(deliver=postman.deliver, lookup=librarian.look_up, fetch=librarian.fetch),
         locks=found.folders.locks,
     )
     engine.start()
@@ -174,6 +177,10 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     listener = Listener(found.settings, found.database, found.files, found.log)
     listener.start()
     stack.callback(listener.stop)
+    if found.settings.receive.hl7.port is not None:
+        registry = Hl7Listener(found.settings, found.database, found.log)
+        registry.start()
+        stack.callback(registry.stop)
 
 
 def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
