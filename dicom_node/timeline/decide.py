@@ -121,4 +121,4 @@ def _flags(question: Question) -> tuple[Reason, ...]:
     if circumstances.forced:
         flags += question.reception.waiting
         flags.append(Reason(code="forced", text="started by hand, not by the node"))
-    return (*flags, *passed_over(question.reception.line, question.choice))
+    return (*flags, *passed_over(question.reception.line, question.choice, question.task))

@@ -60,9 +60,10 @@ def _diagnosis(task: Task, cohort: CohortFacts) -> Reason | None:
 
 
 def _body_part(time_line: TimeLine) -> Reason | None:
-    """Refuse a patient of whom only other parts of the body were imaged."""
+    """Refuse a patient of whom only other parts of the body were imaged, or nobody says which."""
     series = [each for study in time_line.studies for each in study.series]
-    wrong = [each.excluded for each in series if each.excluded is not None and each.excluded.code == "body-part"]
+    codes = {"body-part", "body-part-unknown"}
+    wrong = [each.excluded for each in series if each.excluded is not None and each.excluded.code in codes]
     if series and len(wrong) == len(series):
         return Reason(code="body-part", text=f"no series of what is asked for: {min(reason.text for reason in wrong)}")
     return None

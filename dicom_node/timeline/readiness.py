@@ -88,7 +88,7 @@ def why_not_run(question: Question) -> Decision | None:
         reasons = (count, *_told(question), *(each.reason for each in (*question.lacking, *others)))
         next_look_at = question.circumstances.priors.next_look_at
         return Waiting(reasons=reasons, next_check_at=next_look_at, missing=_missing(question.lacking))
-    newer = passed_over(question.reception.line, question.choice)
+    newer = passed_over(question.reception.line, question.choice, question.task)
     if newer and question.task.gates.newest_exam_unusable == "hold":
         return Held(reasons=newer)
     return None
@@ -146,23 +146,31 @@ def _count(question: Question) -> Reason | None:
     return Reason(code="too-few-time-points", text=text)
 
 
-def passed_over(time_line: TimeLine, choice: Choice) -> tuple[Reason, ...]:
+def passed_over(time_line: TimeLine, choice: Choice, task: Task) -> tuple[Reason, ...]:
     """Name the exams newer than the newest used scan, and those without a date (invariant: never stale)."""
     newest = choice.points[-1].acquired_on
     reasons = [
         Reason(code="newer-exam-not-used", text=f"newer exam not used: {each.reason.text}")
         for each in choice.left_out
-        if each.point.acquired_on > newest and _matters(each.point.studies)
+        if each.point.acquired_on > newest and _matters(each.point.studies, task)
     ]
-    if _matters(time_line.undated):
+    if _matters(time_line.undated, task):
         reasons.append(Reason(code="undated-exam", text=f"exams without a date: {len(time_line.undated)}"))
     return tuple(reasons)
 
 
-def _matters(studies: Sequence[Study]) -> bool:
-    """Tell whether any series is of the body part that the task is about."""
-    excluded = [series.excluded for study in studies for series in study.series]
-    return any(reason is None or reason.code != "body-part" for reason in excluded)
+def _matters(studies: Sequence[Study], task: Task) -> bool:
+    """Tell whether any series is of the body part that the task is about, or may be.
+
+    Where the body part is not told, a series counts if it could fill a role that every time point needs.
+    """
+    return any(
+        each.excluded is None
+        or (each.excluded.code == "body-part-unknown" and each.verdict.role in task.roles.required)
+        or not each.excluded.code.startswith("body-part")
+        for study in studies
+        for each in study.series
+    )
 
 
 def _missing(lacking: Iterable[LeftOut]) -> tuple[Missing, ...]:

@@ -167,4 +167,4 @@ def _wrong_body_part(series: Series, wanted: tuple[str, ...] | None) -> Reason |
         return None
     if told:
         return Reason(code="body-part", text=f"body part {told} (expected {', '.join(wanted)})")
-    return Reason(code="body-part", text=f"body part not told (expected {', '.join(wanted)})")
+    return Reason(code="body-part-unknown", text=f"body part not told (expected {', '.join(wanted)})")

@@ -93,7 +93,7 @@ def test_another_body_part_is_left_out_and_unknown_is_another() -> None:
     knee = {**FLAIR, "BodyPartExamined": "KNEE"}
     untold = {key: value for key, value in FLAIR.items() if key != "BodyPartExamined"}
     assert [each.code for each in _excluded(a_series(DAY, knee))] == ["body-part"]
-    assert [each.code for each in _excluded(a_series(DAY, untold))] == ["body-part"]
+    assert [each.code for each in _excluded(a_series(DAY, untold))] == ["body-part-unknown"]
     assert _excluded(a_series(DAY, {**untold, "StudyDescription": "MR Brain w/o"})) == []
 
 
