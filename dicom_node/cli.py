@@ -16,6 +16,9 @@ from dicom_node.cli_cohort import cohort
 from dicom_node.cli_demo import demo
 from dicom_node.cli_options import config_option, fail, load_settings
 from dicom_node.cli_orders import force_run, hold, release
+from dicom_node.cli_patient import patient
+from dicom_node.cli_purge import purge
+from dicom_node.cli_replay import replay_verb
 from dicom_node.cli_show import explain, status, timeline
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.observe.doctor import examine
@@ -36,7 +39,9 @@ def main() -> None:
     """Read serial brain MRI, keep a time line per patient, answer PACS with reports. Research use only."""
 
 
-for verb in (cohort, demo, explain, force_run, hold, ingest, release, retry, status, timeline):
+for verb in (
+    cohort, demo, explain, force_run, hold, ingest, patient, purge, release, replay_verb, retry, status, timeline,
+):  # fmt: skip
     main.add_command(verb)
 
 

@@ -19,21 +19,18 @@ BURST_PAUSE: Final = timedelta(minutes=10)
 def subject(key: tuple[str, str], facts: Collection[InstanceFacts]) -> PatientFacts:
     """Return whom the case of a patient, (issuer, PatientID), is about: the demographics of the newest scan.
 
-    A birth date that the newest scan leaves out is taken from the first that tells one. Name and order of arrival
-    do not matter.
-
-    Raises:
-        ValueError: if there are no facts.
+    A birth date that the newest scan leaves out is taken from the oldest that tells one. Without facts, all of them
+    rejected perhaps, only the name of the case is known.
     """
+    issuer, patient_id = key
     oldest_first = sorted(facts, key=lambda each: (str(each.acquired_on or ""), each.sop_instance_uid))
     if not oldest_first:
-        msg = "subject: expected at least one instance, found none"
-        raise ValueError(msg)
+        return PatientFacts(issuer=issuer, patient_id=patient_id)
     newest = oldest_first[-1].patient
     told = next((each.patient.birth_date for each in oldest_first if each.patient.birth_date), "")
     return PatientFacts(
-        issuer=key[0],
-        patient_id=key[1],
+        issuer=issuer,
+        patient_id=patient_id,
         birth_date=newest.birth_date or told,
         sex=newest.sex,
         phantom=all(each.patient.phantom for each in oldest_first),

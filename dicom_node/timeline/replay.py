@@ -22,12 +22,13 @@ from dicom_node.timeline.history import Arrived, CohortChanged, Contradicted, Re
 from dicom_node.timeline.identity import compare_patients
 from dicom_node.timeline.model import Reason, RunFacts, RunState
 from dicom_node.timeline.run_key import freeze_inputs
+from dicom_node.timeline.surgery_date import with_surgery_from_images
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from dicom_node.timeline.history import Event, History
-    from dicom_node.timeline.model import Inputs, InstanceFacts, TimeLine
+    from dicom_node.timeline.model import CohortFacts, Inputs, InstanceFacts, TimeLine
     from dicom_node.timeline.selection import Selection
     from dicom_node.timeline.task import Task
 
@@ -89,7 +90,7 @@ def replay(
         steps += _look_until(known, group[-1].at, _OCCASIONS[type(group[-1])], following)
     last = max((each.at for each in (*steps, *moments)), default=until)
     at = max((each for each in (last, until) if each is not None), default=None)
-    if at is not None and known.facts:
+    if at is not None and known.held:
         steps += _look_to_the_end(known, at)
     return steps
 
@@ -128,7 +129,7 @@ def _groups(moments: Sequence[Event | _Look], quiet: timedelta) -> Iterator[list
 
 def _look_until(known: _Known, at: datetime, occasion: Occasion, following: datetime | None) -> Iterator[Step]:
     """Look, and look again whenever the decision asks for it before something new happens."""
-    if not known.facts:
+    if not known.held:
         return
     step = known.look(at, occasion)
     yield step
@@ -167,6 +168,11 @@ class _Known:
         self._inputs: dict[str, Inputs] = {}
 
     @property
+    def held(self) -> bool:
+        """Whether anything of this patient was received, used or rejected: else there is no case."""
+        return bool(self._held)
+
+    @property
     def facts(self) -> list[InstanceFacts]:
         """What is held and not rejected."""
         return [each for uid, each in self._held.items() if uid not in self._rejected]
@@ -187,44 +193,39 @@ class _Known:
 
     def look(self, at: datetime, occasion: Occasion) -> Step:
         """Decide on what is known, and note a run that falls due as reported."""
-        task, facts = self._rules.task, self.facts
+        facts, rules = self.facts, self._rules
+        cohort = with_surgery_from_images(self._cohort, facts, rules.selection.surgery_date)
         line = build_time_line(
-            facts,
-            selection=self._rules.selection,
-            task=task,
-            cohort=self._cohort,
-            expected=self._history.expected,
+            facts, selection=rules.selection, task=rules.task, cohort=cohort, expected=self._history.expected
         )
         circumstances = self._circumstances(facts)
-        decision = decide(line, task, self._cohort, self._runs, at, circumstances=circumstances)
-        unanswered = self._rules.phantoms_only
-        if isinstance(decision, Due) and unanswered is not None and not circumstances.patient.phantom:
-            inputs: Inputs | None = decision.inputs
-            decision = Held(reasons=(unanswered, *decision.reasons))
-        else:
-            inputs = self._inputs_of(decision, line, at)
+        decision = decide(line, rules.task, cohort, self._runs, at, circumstances=circumstances)
+        inputs = self._inputs_of(decision, line, cohort, at)
         if isinstance(decision, Due):
-            self._report(decision, at)
+            if rules.phantoms_only is not None and not circumstances.patient.phantom:
+                decision = Held(reasons=(rules.phantoms_only, *decision.reasons))
+            else:
+                self._report(decision, at)
         return Step(at=at, occasion=occasion, instances=len(self._held), decision=decision, inputs=inputs)
 
     def _circumstances(self, facts: Collection[InstanceFacts]) -> Circumstances:
         return Circumstances(
             patient=subject(self._history.patient, facts),
             bundle_digest=self._rules.bundle_digest,
-            identity=compare_patients(each.patient for each in facts),
+            identity=compare_patients((each.patient for each in facts), accepted=self._history.accepted),
             received=self._clocks,
             quiet_period_s=self._rules.quiet_period_s,
             max_wait_s=self._rules.max_wait_s,
             hold=contradiction(self._contradictions),
         )
 
-    def _inputs_of(self, decision: Decision, line: TimeLine, at: datetime) -> Inputs | None:
+    def _inputs_of(self, decision: Decision, line: TimeLine, cohort: CohortFacts, at: datetime) -> Inputs | None:
         if isinstance(decision, Due):
             return decision.inputs
         if isinstance(decision, UpToDate):
             return self._inputs[decision.run_key]
-        chosen = choose_time_points(line, self._rules.task, self._cohort, at.date()).points
-        return freeze_inputs(chosen, self._rules.task, self._cohort) if chosen else None
+        chosen = choose_time_points(line, self._rules.task, cohort, at.date()).points
+        return freeze_inputs(chosen, self._rules.task, cohort) if chosen else None
 
     def _report(self, due: Due, at: datetime) -> None:
         self._inputs[due.run_key] = due.inputs

@@ -1,0 +1,100 @@
+"""Where a history to replay comes from: the ledger, as things happened, or a folder, as things were acquired."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from dicom_node.app import now
+from dicom_node.cli_options import find_patient, open_ledger
+from dicom_node.cohort_file import read_cohort
+from dicom_node.errors import NodeError
+from dicom_node.ledger import history as ledger_history
+from dicom_node.ledger import identity
+from dicom_node.receive.reader import Reader, Unread
+from dicom_node.timeline.arrival_order import as_acquired
+from dicom_node.timeline.history import History, Rejected
+from dicom_node.timeline.model import CohortFacts
+from dicom_node.timeline.rejection import WRONG, RejectionNote
+from dicom_node.work.known import read_known
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dicom_node.settings import Settings
+    from dicom_node.timeline.model import InstanceFacts
+
+AFTERWARDS: Final = timedelta(days=1)  # a rejection note in a folder does not say when it came: after everything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The histories to replay, until when (None: until all is over), and why files gave no facts, with their number."""
+
+    histories: tuple[History, ...]
+    until: datetime | None = None
+    unread: tuple[tuple[str, int], ...] = ()
+
+
+def from_ledger(settings: Settings, name: str) -> Found:
+    """Return a patient's history as the ledger remembers it; cohort, aliases and counts as they stand now."""
+    with open_ledger(settings).read() as ledger:
+        patient = find_patient(ledger, name)
+        known = read_known(ledger, patient)
+        history = History(
+            patient=(patient.issuer, patient.patient_id),
+            events=tuple(ledger_history.events_of(ledger, patient.row_id)),
+            cohort=known.cohort,
+            accepted=identity.accepted(ledger, patient.row_id),
+            expected=known.expected,
+        )
+    return Found(histories=(history,), until=now())
+
+
+def from_folder(settings: Settings, folder: Path, cohort_file: Path | None) -> Found:
+    """Read a folder, file by file in the sacrificial child, into one history per (issuer, PatientID).
+
+    Raises:
+        ConfigError: if the cohort file is wrong.
+        NodeError: if no file is an MR image.
+    """
+    issuer = settings.receive.default_issuer
+    rows = read_cohort(cohort_file, default_issuer=issuer) if cohort_file else []
+    cohort = {(row.issuer, row.patient_id): row.facts for row in rows}
+    facts, notes, unread = _read(folder, issuer)
+    if not facts:
+        why = ", ".join(f"{count} files: {reason}" for reason, count in unread)
+        msg = f"{folder}: no MR images; {why or 'it is empty'}"
+        raise NodeError(msg)
+    histories = []
+    for key, images in sorted(facts.items()):
+        arrived = as_acquired(images)
+        rejected = [
+            Rejected(at=arrived[-1].at + AFTERWARDS, sop_instance_uids=frozenset(note.sop_instance_uids))
+            for note in notes
+            if note.patient.key == key and note.title in WRONG
+        ]
+        history = History(patient=key, events=(*arrived, *rejected), cohort=cohort.get(key, CohortFacts()))
+        histories.append(history)
+    return Found(histories=tuple(histories), unread=unread)
+
+
+def _read(
+    folder: Path, default_issuer: str
+) -> tuple[dict[tuple[str, str], list[InstanceFacts]], list[RejectionNote], tuple[tuple[str, int], ...]]:
+    """Read every file in the sacrificial child: images by patient, rejection notes, and what was neither, by reason."""
+    facts: dict[tuple[str, str], list[InstanceFacts]] = defaultdict(list)
+    notes: list[RejectionNote] = []
+    unread: Counter[str] = Counter()
+    with Reader() as reader:
+        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+            answer = reader.read(path.resolve(), default_issuer)
+            if isinstance(answer, Unread):
+                unread[answer.reason] += 1
+            elif isinstance(answer, RejectionNote):
+                notes.append(answer)
+            else:
+                facts[answer.patient.key].append(answer)
+    return facts, notes, tuple(unread.most_common())
