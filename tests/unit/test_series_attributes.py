@@ -64,9 +64,13 @@ def test_what_only_the_frames_say_of_the_image_type_counts() -> None:
 
 def test_every_attribute_that_rules_may_ask_about_is_read() -> None:
     """A rule about an attribute that is never read would be silently dead."""
+    others: Mapping[str, Any] = {
+        **dict.fromkeys(keywords.NUMBERS, 10),
+        "PatientAge": "010Y",
+        "ContributingEquipmentSequence": _item(PurposeOfReferenceCodeSequence=_item(CodeValue="109102")),
+    }
     for keyword in (*keywords.NUMBERS, *keywords.TEXTS, *keywords.CONTEXT):
-        value = 10 if keyword in keywords.NUMBERS else "010Y" if keyword == "PatientAge" else "A"
-        (ds,) = _item(**{keyword: value})
+        (ds,) = _item(**{keyword: others.get(keyword, "A")})
         assert keyword in read_attributes(ds), keyword
 
 
