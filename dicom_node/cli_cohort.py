@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from dicom_node.cohort_file import CohortRow
     from dicom_node.timeline.model import CohortFacts
 
 
@@ -46,7 +47,10 @@ def cohort() -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option
 def import_(file: Path, config: Path) -> None:
-    """Read a CSV file, whole or not at all; see the README for its columns."""
+    """Read a CSV file, whole or not at all; see the README for its columns.
+
+    An empty field forgets what was recorded; a column that the file does not have leaves it.
+    """
     settings = load_settings(config)
     try:
         rows = read_cohort(file, default_issuer=settings.receive.default_issuer, today=now().date())
@@ -54,7 +58,7 @@ def import_(file: Path, config: Path) -> None:
         fail(error)
     prepare(settings)
     with open_ledger(settings).write() as ledger:
-        changed = sum(_write(ledger, (row.issuer, row.patient_id), row.facts, action="cohort import") for row in rows)
+        changed = sum(_import(ledger, row) for row in rows)
     click.echo(f"{len(rows)} patients read, {changed} changed")
 
 
@@ -151,6 +155,11 @@ def history(patient: str, config: Path, *, as_json: bool) -> None:
     for each in changes:
         when = each.at.astimezone().isoformat(sep=" ", timespec="minutes")
         click.echo(f"{when} {each.actor}, {each.action}, {each.subject}: {_difference(each.details)}")
+
+
+def _import(ledger: Connection, row: CohortRow) -> bool:
+    key = (row.issuer, row.patient_id)
+    return _write(ledger, key, row.applied_to(ledger_cohort.read(ledger, *key)), action="cohort import")
 
 
 def _write(ledger: Connection, key: tuple[str, str], facts: CohortFacts, *, action: str, source: str = "") -> bool:

@@ -2,7 +2,8 @@
 
 Columns: `patient_id` (required), `issuer`, and the fields of `cohort_values`. Comma, semicolon or tab separates them,
 as the first line does: spreadsheets of many countries write semicolons. Where it is the semicolon, several dates in
-one field are separated by `|`, or stand in quotes.
+one field are separated by `|`, or stand in quotes. An empty field forgets what was recorded; a column that the file
+does not have leaves it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.cohort_values import FIELDS, read_facts
@@ -32,11 +33,16 @@ _SHORTENED: Final = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortRow:
-    """One patient's line."""
+    """One patient's line; `facts` holds what stands in the file, `fields` names those of its columns."""
 
     patient_id: str
     issuer: str
     facts: CohortFacts
+    fields: tuple[str, ...] = FIELDS
+
+    def applied_to(self, recorded: CohortFacts) -> CohortFacts:
+        """Return what is recorded with this line's fields; what the file has no column for stays as it is."""
+        return replace(recorded, **{field: getattr(self.facts, field) for field in self.fields})
 
 
 def read_cohort(path: Path, *, default_issuer: str, today: date | None = None) -> list[CohortRow]:
@@ -141,4 +147,5 @@ def _row(fields: Mapping[str, str], default_issuer: str, today: date | None) -> 
         raise ValueError(*problems, *error.args) from error
     if problems:
         raise ValueError(*problems)
-    return CohortRow(patient_id=patient_id, issuer=issuer, facts=facts)
+    named = tuple(field for field in FIELDS if field in fields)
+    return CohortRow(patient_id=patient_id, issuer=issuer, facts=facts, fields=named)

@@ -15,6 +15,7 @@ from dicom_node.timeline.model import InstanceFacts
 from tests.factories.facts import (
     BUNDLE_DIGEST,
     DWI,
+    FLAIR,
     GLIOMA,
     PATIENT,
     SELECTION,
@@ -24,9 +25,12 @@ from tests.factories.facts import (
     a_series,
     a_task,
     follow_ups,
+    uid,
 )
 
 DAYS = (date(2025, 4, 1), date(2025, 7, 1), date(2025, 10, 1))
+NIGHT = date(2025, 11, 15)  # an exam across midnight, with a copy of an older one's series
+DERIVED = {**FLAIR, "ImageType": ("DERIVED", "SECONDARY", "MPR")}
 HISTORY = [
     *a_series(SURGERY, study="before", at=time(7, 0), slices=9),
     *a_series(SURGERY, study="after", at=time(20, 0), slices=9),
@@ -35,6 +39,10 @@ HISTORY = [
     *a_series(DAYS[1], T1, name="t1", slices=9),
     *a_series(DAYS[2], DWI, name="dwi", slices=9),
     *a_series(DAYS[2], name="broken", slices=18)[1::3],
+    *a_series(DAYS[1], T1, name="t1 again", study="C", slices=18, at=time(11, 0)),  # a split exam
+    *a_series(NIGHT, T1, name="evening", slices=18, at=time(23, 50), study_instance_uid=uid("night")),
+    *a_series(date(2025, 11, 16), name="morning", slices=18, at=time(0, 20), study_instance_uid=uid("night")),
+    *a_series(date(2024, 5, 1), DERIVED, name="copy", slices=9, study_instance_uid=uid("night")),
 ]
 CIRCUMSTANCES = Circumstances(patient=PATIENT, bundle_digest=BUNDLE_DIGEST)
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
@@ -47,6 +55,8 @@ def _outcome(instances, task=TASK):
 
 
 REFERENCE = _outcome(HISTORY)
+SPREAD = a_task(roles={"optional": ["T1"]}, time_points={"choose": "spread", "maximum": 3})
+REFERENCE_SPREAD = _outcome(HISTORY, SPREAD)
 
 
 @settings(max_examples=40, deadline=None)
@@ -56,6 +66,7 @@ def test_any_order_and_duplication_is_one_time_line_and_one_decision(seed, extra
     arrived = [*HISTORY, *(HISTORY[index] for index in extra)]
     random.Random(seed).shuffle(arrived)
     assert _outcome(arrived) == REFERENCE
+    assert _outcome(arrived, SPREAD) == REFERENCE_SPREAD
 
 
 def test_the_ledgers_text_is_the_same_fact() -> None:
@@ -76,7 +87,8 @@ def test_what_is_decided_on_the_way_does_not_change_the_end(seed, cut) -> None:
     assert _outcome(arrived) == REFERENCE
 
 
-def test_the_reference_is_due_with_three_days() -> None:
+def test_the_references_are_due() -> None:
     """The history of this test means something."""
-    assert REFERENCE[1].inputs.dates == DAYS
+    assert REFERENCE[1].inputs.dates == (*DAYS, NIGHT)
+    assert REFERENCE_SPREAD[1].inputs.dates == (DAYS[0], DAYS[1], NIGHT)
     assert GLIOMA.digest() != TASK.digest()

@@ -125,6 +125,17 @@ def test_the_history_shows_every_change_before_and_after(config: Path, tmp_path:
     assert run(config, "history", "nobody").exit_code == 1
 
 
+def test_a_file_changes_only_what_it_has_columns_for(config: Path, tmp_path: Path) -> None:
+    """A recurrence entered by hand survives a file of diagnoses; an empty field of a column forgets."""
+    run(config, "set", "1", "--diagnosis", "meningioma", "--event", "2025-12-01", "--surgery", "2025-01-10")
+    file = tmp_path / "cohort.csv"
+    file.write_text("patient_id,diagnosis,surgeries\n1,glioma,\n")
+    assert run(config, "import", file).output == "1 patients read, 1 changed\n"
+    found = listed(config)["1"]
+    assert (found["diagnosis"], found["surgeries"]) == ("glioma", [])
+    assert [each["on"] for each in found["events"]] == ["2025-12-01"]
+
+
 def test_a_retired_id_counts_for_the_patient_it_was_merged_into(config: Path, database: Database) -> None:
     """Facts entered under the old number, before or after the merge, decide for the surviving patient."""
     run(config, "set", "OLD", "--surgery", "2025-01-10")
