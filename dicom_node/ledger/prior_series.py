@@ -7,8 +7,8 @@ A fetch is tried until the ledger holds what was promised, or given up; every en
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, insert, select, update
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from dicom_node.ledger.priors import Lookup
+
+REST: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,8 @@ def put(connection: Connection, lookup: Lookup, verdict: Verdict, now: datetime)
 def want_again(connection: Connection, patient_row: int, series_instance_uid: str, now: datetime) -> bool:
     """Have a series fetched once more, as when its images were deleted and are needed.
 
+    What ended within the last hour is left alone, so that a series that cannot be had is not asked for without pause.
+
     Returns:
         Whether an archive is known to hold it; if not, only a new lookup can tell.
     """
@@ -95,7 +99,8 @@ def want_again(connection: Connection, patient_row: int, series_instance_uid: st
     row = connection.execute(query.order_by(prior_series.c.pacs).limit(1)).one_or_none()
     if row is None:
         return False
-    if row.state != PriorState.WANTED:
+    rested = row.finished_at is None or now - row.finished_at >= REST
+    if row.state != PriorState.WANTED and rested:
         again = {"attempts": 0, "first_attempt_at": None, "next_attempt_at": now, "fetched": 0, "reason": ""}
         _change(connection, _series(row), state=PriorState.WANTED, **again)
     return True

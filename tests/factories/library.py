@@ -37,7 +37,9 @@ PATIENT_ID = "SENTINEL-4711"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def a_study(folder: Path, day: date, *, slices: int = 3, series: int = 1, **attributes: Any) -> list[Path]:
+def a_study(
+    folder: Path, day: date, *, slices: int = 3, rows: int = 16, series: int = 1, **attributes: Any
+) -> list[Path]:
     """Write a small MR study of a day, one file per slice; `attributes` overwrite what its headers say."""
     rng = np.random.default_rng(day.toordinal())
     said = {"PatientID": PATIENT_ID, "PatientBirthDate": "20150101", "PatientSex": "F"}
@@ -46,7 +48,7 @@ def a_study(folder: Path, day: date, *, slices: int = 3, series: int = 1, **attr
     paths = []
     for number in range(series):
         name = f"{day} {number} {sorted(attributes.items())}"
-        pixels = rng.integers(0, 900, (slices, 16, 16), dtype=np.uint16)
+        pixels = rng.integers(0, 900, (slices, rows, rows), dtype=np.uint16)
         made = classic_series(
             pixels,
             np.diag([4.0, 4.0, 6.0, 1.0]),

@@ -153,7 +153,7 @@ class QueryRetrieveScp:
         path = self.folder / "dcmqrscp.cfg"
         path.write_text("\n".join(lines) + "\n", encoding="ascii")
         with (self.folder / "dcmqrscp.log").open("ab") as log:
-            command = ["/usr/bin/dcmqrscp", "--single-process", "-c", str(path)]
+            command = ["/usr/bin/dcmqrscp", "-c", str(path)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"TCP_NODELAY": "1"})
         wait_until("dcmqrscp to answer", lambda: _answers(self.port), timeout_s=30)
 
