@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, exists, select, update
 
-from dicom_node.ledger import arrivals, runs
+from dicom_node.ledger import arrivals, deliveries, runs
 from dicom_node.ledger.identity import owner_row
 from dicom_node.ledger.patients import survivor, touch
 from dicom_node.ledger.tables import (
@@ -36,12 +36,16 @@ if TYPE_CHECKING:
 
 BATCH: Final = 500  # SQLite bounds the variables of one statement
 TAKEN_BACK: Final = "the patient's identities changed before it was issued"
+MIXED: Final = "its scans are no longer one patient's"
 READ_AGAIN: Final = "to be compared again: the identities of its patient changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derived:
-    """What changed hands. `mixed` are issued reports whose inputs are no longer one patient's: a person must act."""
+    """What changed hands. `mixed` are issued reports whose inputs are no longer one patient's: a person must act.
+
+    What of them was not sent yet will not be.
+    """
 
     instances: int = 0
     studies: int = 0
@@ -76,7 +80,7 @@ def derive_owners(connection: Connection, concerned: Collection[int], at: dateti
     affected = {*concerned, *moves.changed, *(survivor(connection, each) for each in concerned)}
     _compare_again(connection, affected, at)
     _move_followers(connection, concerned, affected)
-    superseded, mixed = _move_runs(connection, concerned, moves)
+    superseded, mixed = _move_runs(connection, concerned, moves, at)
     connection.execute(
         delete(case).where(case.c.patient.in_(affected), ~exists().where(instance.c.patient == case.c.patient))
     )
@@ -158,30 +162,46 @@ def _give(connection: Connection, table: Table, owner: int, chosen: object) -> N
 
 
 def _move_runs(
-    connection: Connection, concerned: Collection[int], moves: _Moves
+    connection: Connection, concerned: Collection[int], moves: _Moves, at: datetime
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Move runs to the owner of the study their report stands in, and take back the open ones of changed patients.
+    """Move runs to the owner of the study their report stands in; take back what must not go on.
 
-    A run whose result is frozen but not yet encoded is taken back as well: nothing of it was issued, and what it saw
-    is not this patient's history any more. Its frozen record stays.
+    An open run of a patient whose scans changed is taken back, also with a frozen result: nothing of it was issued, and
+    what it saw is not this patient's history any more. Its frozen record stays. One that was issued before, and is open
+    only to be encoded anew, goes on. What was made from scans of several patients is sent to nobody any more.
     """
     superseded, mixed = [], []
     for row_id in concerned:
         for each in runs.of_patient(connection, row_id):
-            studies = [series.study_instance_uid for point in each.inputs.time_points for series in point.series]
-            owners = [_owner_of_study(connection, uid, row_id) for uid in studies]
-            owner = owners[-1] if owners else survivor(connection, row_id)
+            owners = _input_owners(connection, each, row_id)
+            owner = owners[-1]
             if owner != row_id:
                 connection.execute(update(run).where(run.c.run_key == each.run_key).values(patient=owner))
-            if each.state in runs.OPEN_STATES and (owner != row_id or {owner, row_id} & moves.changed):
+            issued = bool(runs.objects_of(connection, each.run_key))
+            is_open = each.state in runs.OPEN_STATES
+            if is_open and not issued and (owner != row_id or {owner, row_id} & moves.changed):
                 runs.set_state(connection, each.run_key, RunState.SUPERSEDED, TAKEN_BACK)
                 superseded.append(each.run_key)
-            elif each.state is RunState.REPORTED and len(set(owners)) > 1:
+            elif issued and len(set(owners)) > 1 and (is_open or each.state is RunState.REPORTED):
+                _stop(connection, each.run_key, at)
                 mixed.append(each.run_key)
     return tuple(superseded), tuple(mixed)
 
 
-def _owner_of_study(connection: Connection, study_instance_uid: str, otherwise: int) -> int:
-    query = select(study.c.patient).where(study.c.study_instance_uid == study_instance_uid)
-    found: int | None = connection.scalar(query)
-    return survivor(connection, otherwise) if found is None else found
+def _input_owners(connection: Connection, found: runs.Run, otherwise: int) -> list[int]:
+    """Return whose the input studies of a run are, the newest last: that is the one its report stands in."""
+    studies = [series.study_instance_uid for point in found.inputs.time_points for series in point.series]
+    query = select(study.c.study_instance_uid, study.c.patient).where(study.c.study_instance_uid.in_(studies))
+    owners = {row.study_instance_uid: row.patient for row in connection.execute(query)}
+    standing = survivor(connection, otherwise)
+    return [owners.get(uid, standing) for uid in studies] or [standing]
+
+
+def _stop(connection: Connection, run_key: str, at: datetime) -> None:
+    """Send an issued report to nobody else, and encode it no more: it stands where it was sent."""
+    deliveries.stop_all(connection, run_key, error=MIXED)
+    connection.execute(
+        update(run)
+        .where(run.c.run_key == run_key, run.c.state.in_(runs.OPEN_STATES))
+        .values(state=RunState.REPORTED, encoded_at=at)
+    )

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
     from dicom_node.ledger.database import Database
     from dicom_node.ledger.encodings import Demographics
     from dicom_node.ledger.runs import Run
@@ -139,6 +141,8 @@ class RunSteps:
         objects = [self._to_outbox(run, position, each) for position, each in enumerate(encoded)]
         now = self.clock()
         with self.database.write() as ledger:
+            if self._run_in(ledger, run_key).state not in runs.OPEN_STATES:
+                return  # taken back meanwhile, as when its patient was split in two
             runs.record_objects(ledger, run_key, objects, now)
             deliveries.create(ledger, run_key, destinations, now, encoding=run.encoding)
             patients.touch(ledger, run.patient_row)
@@ -163,7 +167,10 @@ class RunSteps:
 
     def _run(self, run_key: str) -> Run:
         with self.database.read() as ledger:
-            run = runs.get(ledger, run_key)
+            return self._run_in(ledger, run_key)
+
+    def _run_in(self, ledger: Connection, run_key: str) -> Run:
+        run = runs.get(ledger, run_key)
         if run is None:
             msg = f"run {run_key[:12]} is not in the ledger"
             raise NodeError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from dicom_node.ledger import arrivals, cases, cohort, identity, identity_changes, orders, patients, rejections, runs
+from dicom_node.ledger import (
+    arrivals,
+    cases,
+    cohort,
+    deliveries,
+    identity,
+    identity_changes,
+    orders,
+    patients,
+    rejections,
+    runs,
+)
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.identity_changes import By, Refused
 from dicom_node.ledger.tables import (
     ArrivalState,
     CaseState,
+    DeliveryState,
     LookupState,
     PriorState,
     arrival,
@@ -44,11 +57,20 @@ THIRD = replace(PATIENT, patient_id="THIRD-1")
 JUNE, JULY, AUGUST = date(2025, 6, 2), date(2025, 7, 2), date(2025, 8, 2)
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Connection]:
-    """A write transaction on a fresh ledger."""
-    database = Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger to copy: the migrations take longer than most of these tests."""
+    path = tmp_path_factory.mktemp("empty") / "ledger.sqlite"
+    database = Database(f"sqlite:///{path}")
     database.migrate()
+    database.close()
+    return path
+
+
+@pytest.fixture
+def ledger(empty: Path, tmp_path: Path) -> Iterator[Connection]:
+    """A write transaction on a fresh ledger."""
+    database = Database(f"sqlite:///{shutil.copy(empty, tmp_path)}")
     with database.write() as connection:
         yield connection
     database.close()
@@ -299,14 +321,51 @@ def test_an_issued_report_follows_the_study_it_stands_in(ledger) -> None:
     assert state_of(ledger, key) == (row(ledger, OLD), RunState.REPORTED)
 
 
-def test_a_report_over_scans_of_two_humans_is_told_to_the_admin(ledger) -> None:
-    """It is out, so only a person can withdraw it; which one it is stands in the answer and in the audit."""
+def _issue(ledger: Connection, run_key: str) -> None:
+    """Let a frozen run have been encoded."""
+    report = runs.OutboxObject(
+        position=0,
+        kind="report",
+        sop_class_uid="1.2.3",
+        sop_instance_uid="2.25.1",
+        series_instance_uid="2.25.2",
+        study_instance_uid="2.25.3",
+        path="x.dcm",
+        sha256="0" * 64,
+    )
+    runs.record_objects(ledger, run_key, [report], NOW)
+
+
+@pytest.mark.parametrize("state", [RunState.QUEUED, RunState.RUNNING])
+def test_a_report_that_is_encoded_anew_is_not_if_it_was_made_from_two_humans(ledger, state) -> None:
+    """It was issued once, and stands as it was issued: predecessors count on it."""
     june, july = study(PATIENT, JUNE), study(PATIENT, JULY)
     arrive_all(ledger, [*june, *july])
     key = a_run(ledger, "a", [june, july], frozen=True)
-    runs.set_state(ledger, key, RunState.REPORTED)
+    _issue(ledger, key)
+    runs.set_state(ledger, key, state)
+    identity_changes.merge(ledger, OLD.key, PATIENT.key, BY)
+    assert state_of(ledger, key) == (row(ledger, PATIENT), state)
+    identity_changes.give_study(ledger, june[0].study_instance_uid, THIRD.key, BY)
+    assert state_of(ledger, key) == (row(ledger, PATIENT), RunState.REPORTED)
+
+
+def test_a_report_over_scans_of_two_humans_is_told_to_the_admin_and_sent_to_nobody_else(ledger) -> None:
+    """Where it is, only a person can withdraw it; which one it is stands in the answer and in the audit."""
+    june, july = study(PATIENT, JUNE), study(PATIENT, JULY)
+    arrive_all(ledger, [*june, *july])
+    key = a_run(ledger, "a", [june, july], frozen=True)
+    _issue(ledger, key)
+    deliveries.create(ledger, key, ["one", "two"], NOW)
+    one, _ = deliveries.of_run(ledger, key)
+    deliveries.sent(ledger, one, NOW)
     change = identity_changes.give_study(ledger, june[0].study_instance_uid, THIRD.key, BY)
     assert change.derived.mixed == (key,)
+    assert state_of(ledger, key) == (row(ledger, PATIENT), RunState.REPORTED)
+    assert [(each.state, each.error) for each in deliveries.of_run(ledger, key)] == [
+        (DeliveryState.SENT, None),
+        (DeliveryState.DEAD, "its scans are no longer one patient's"),
+    ]
     assert key in ledger.scalars(select(audit.c.details)).all()[-1]
 
 
