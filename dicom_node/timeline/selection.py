@@ -196,6 +196,6 @@ def _texts(attributes: Mapping[str, Value]) -> tuple[str, ...]:
     there it says nothing of one series; the other makers write the name of the scan.
     """
     makers = _values(attributes, "Manufacturer")
-    if attributes.get(TEXT_KEYWORDS[0]) and any(str(each).casefold().startswith("ge ") for each in makers):
+    if attributes.get(TEXT_KEYWORDS[0]) and any(str(each).casefold().split()[:1] == ["ge"] for each in makers):
         return TEXT_KEYWORDS[:1]
     return TEXT_KEYWORDS
