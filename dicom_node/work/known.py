@@ -67,5 +67,8 @@ def read_known(ledger: Connection, patient: Patient) -> Known:
         cohort=identity.cohort_of(ledger, patient.row_id),
         received=patients.receptions(ledger, patient.row_id),
         expected=priors.instance_counts(ledger, patient.row_id),
-        identity=compare_patients((each.patient for each in facts), accepted=identity.accepted(ledger, patient.row_id)),
+        identity=compare_patients(
+            [*(each.patient for each in facts), *identity.stated(ledger, patient.row_id)],
+            accepted=identity.accepted(ledger, patient.row_id),
+        ),
     )
