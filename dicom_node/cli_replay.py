@@ -160,7 +160,10 @@ def _replay(
 def _print(console: Console, told: Mapping[str, Any]) -> None:
     """Print one table per task, a row per decision, and what goes in at the end."""
     for task, found in told["tasks"].items():
-        table = Table("clock", "because of", "images", "state", "inputs", "why", title=f"{task}: {_name(told)}")
+        table = Table(title=f"{task}: {_name(told)}")
+        for heading in ("clock", "because of", "images", "state", "inputs"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("why")
         for step in found["steps"]:
             table.add_row(
                 f"{step['at']:%Y-%m-%d %H:%M:%S}",
