@@ -110,7 +110,9 @@ def _try(rule: Rule, attributes: Mapping[str, Value]) -> RuleTrace:
             return RuleTrace(rule=rule.name, matched=False, because=because)
     holding = [condition for condition in rule.any if condition.holds(attributes)]
     if rule.any and not holding:
+        found = {condition.tag: condition.found(attributes) for condition in rule.any}
         because = "needs one of: " + "; ".join(condition.describe() for condition in rule.any)
+        because += ". Found " + "; ".join(f"{tag}: {value}" for tag, value in found.items())
         return RuleTrace(rule=rule.name, matched=False, because=because)
     conditions = (*rule.all, *holding[:1])
     because = "; ".join(f"{each.describe()} (found {each.found(attributes)})" for each in conditions)

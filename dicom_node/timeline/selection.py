@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TEXT = "Text"
 TEXT_KEYWORDS = ("SeriesDescription", "ProtocolName")
+LONGEST_SHOWN = 60  # characters of a question in an explanation; the whole pattern stands in the file
 NUMBER_QUESTIONS = ("lt", "gt", "between", "reaches")
 QUESTIONS = ("equals", "contains", "regex", "lt", "gt", "between", "reaches", "several", "present", "absent")
 
@@ -115,7 +116,8 @@ class Condition(Document):
         asked = getattr(self, name)
         if isinstance(asked, bool):
             return f"{self.tag} {'' if asked else 'not '}{name}"
-        return f"{self.tag} {name} {list(asked) if isinstance(asked, tuple) else asked}"
+        shown = str(list(asked) if isinstance(asked, tuple) else asked)
+        return f"{self.tag} {name} {shown if len(shown) <= LONGEST_SHOWN else f'{shown[: LONGEST_SHOWN - 3]}...'}"
 
     def found(self, attributes: Mapping[str, Value]) -> str:
         """Say what the series holds there."""

@@ -304,6 +304,9 @@ def test_every_rule_tried_says_why() -> None:
     assert trace[-1].rule == "flair-by-physics"
     stir = next(each for each in trace if each.rule == "stir")
     assert stir.because == "needs InversionTime between [60.0, 300.0]; found 2500"
+    adc = next(each for each in trace if each.rule == "adc")
+    assert adc.because.endswith(". Found ImageType: ORIGINAL, PRIMARY, M; Text: t2 tse dark-fluid tra")
+    assert len(adc.because) < 250
 
 
 def _dual_echo(*times: float) -> list[InstanceFacts]:
