@@ -9,6 +9,7 @@ Source: PS3.3 C.7.1.1, C.7.2.1 (what files an object); IHE RAD PIR, RAD-12 (pati
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_node.errors import NodeError, PeerError, UpstreamError
 from dicom_node.ledger.encodings import Demographics, Encoding
-from dicom_node.timeline.identity import name_key
+from dicom_node.timeline.identity import name_groups, name_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -44,6 +45,7 @@ GOES_WITH: Final = {  # what an overwritten value makes untrue
     "birth_date": "PatientAge",
     "accession_number": "IssuerOfAccessionNumberSequence",
 }
+LOST: Final = "^? \ufffd"  # what is left of a name none of whose letters the answer's character set has
 
 
 class Answer(StrEnum):
@@ -111,7 +113,7 @@ def as_told(ours: Demographics, found: FoundStudy, pacs: str, ids: Ids) -> Demog
     told = Demographics(
         issuer=issuer,
         patient_id=patient_id,
-        name=found.patient.name,
+        name=_told_name(found.patient.name, ours.name),
         birth_date=found.patient.birth_date,
         sex=found.patient.sex,
         accession_number=found.accession_number,
@@ -155,6 +157,26 @@ def _told_id(ours: Demographics, found: FoundStudy, pacs: str, ids: Ids) -> tupl
     if match is None:
         raise AnotherPatientError(pacs, "IssuerOfPatientID" if same_number else "PatientID")
     return match
+
+
+def _told_name(told: str, ours: str) -> str:
+    """Return the name an archive tells; empty where it is ours, or what an answer left of ours.
+
+    Archives answer C-FIND in one character set for all and drop or replace what it lacks (measured: Orthanc 1.10
+    answers in Latin 1 unless configured otherwise). Such a copy of our name is no correction of it.
+
+    Source: PS3.3 C.12.1.1.2 (Specific Character Set), PS3.5 6.2.1 (groups of a PN).
+    """
+    groups = [each if each.strip(LOST) else "" for each in name_groups(told)]
+    if all(not his or _may_be_left_of(his, mine) for his, mine in zip(groups, name_groups(ours), strict=True)):
+        return ""
+    return "=".join(groups).rstrip("=")
+
+
+def _may_be_left_of(told: str, ours: str) -> bool:
+    """Say whether a spelling is ours but for letters beyond ASCII that were dropped or replaced."""
+    pattern = "".join(re.escape(each) if each.isascii() else f"(?:{each}|[?\ufffd]*)" for each in ours)
+    return re.fullmatch(pattern, told) is not None
 
 
 def _key(found: Demographics, which: str) -> str:

@@ -579,6 +579,30 @@ def test_no_other_id_is_ever_taken_for_the_patients(issuer: str, patient_id: str
         as_told(OURS, found, "main", [("A", "1"), ("B", "2")])
 
 
+@pytest.mark.parametrize(
+    ("ours", "told", "named"),
+    [
+        ("山田^太郎", "^", ""),  # Latin 1, dropped
+        ("山田^太郎", "??????^??????", ""),  # ASCII, replaced byte by byte
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada^Tarou=^=^", ""),
+        ("Yamada^Tarou=山田^太郎", "Yamada^Tarou", ""),
+        ("Müller^Jörg", "M?ller^J\ufffdrg", ""),
+        ("Müller^Jörg", "Mller^Jrg", ""),
+        ("Müller^Jörg", "Mu\u0308ller^Jo\u0308rg", ""),  # the same letters in two code points
+        ("Müller^Jörg", "Mueller^Jörg", "Mueller^Jörg"),
+        ("Müller^Jörg", "Müller^Georg", "Müller^Georg"),
+        ("Yamada^Tarou=山田^太郎", "Suzuki^Tarou=^", "Suzuki^Tarou"),  # our ideographs may be somebody else's
+        ("DOE^JANE", "山田^太郎", "山田^太郎"),
+        ("", "DOE^JANE", "DOE^JANE"),
+    ],
+)
+def test_letters_lost_in_an_answer_are_no_correction(ours: str, told: str, named: str) -> None:
+    """An archive answers in one character set for all; what it cannot write in it has not changed."""
+    before = replace(OURS, name=ours)
+    found = FoundStudy(study_instance_uid="1.2", patient=PatientFacts(issuer="A", patient_id="1", name=told))
+    assert as_told(before, found, "main", []).name == (named or ours)
+
+
 def test_a_corrected_header_keeps_nothing_that_went_with_the_old_value(files: list[Path]) -> None:
     """Age goes with the birth date, qualifiers with the ID; text in another character set stays readable."""
     ds = dcmread(files[0])
