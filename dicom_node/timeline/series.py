@@ -58,7 +58,7 @@ def _describe(part: Part, task: Task, incomplete: Reason | None) -> Series:
     """Describe a part; `incomplete` says why more of the whole series may be on its way."""
     if part.verdict.role in task.roles.wanted:
         ordered, volume, defect = _geometry(part.instances)
-        incomplete = incomplete or why_gappy(part.instances)
+        incomplete = incomplete or (why_gappy(part.instances) if part.name else None)
     else:  # nobody asks where its slices lie, and most series are of this sort
         ordered, volume, defect, incomplete = part.instances, None, None, None
     day, clock, source = acquired(part.instances)
