@@ -9,7 +9,6 @@ from dicom_node.timeline.decision import Circumstances, Decision, Ended, Held, I
 from dicom_node.timeline.eligibility import why_ineligible
 from dicom_node.timeline.identity import IdentityState
 from dicom_node.timeline.model import Reason
-from dicom_node.timeline.surgery_date import CONTRADICTORY
 from dicom_node.timeline.task import Requirement
 
 if TYPE_CHECKING:
@@ -46,8 +45,7 @@ def _surgery(task: Task, cohort: CohortFacts) -> Decision | None:
     if task.eligibility.surgery is not Requirement.REQUIRED:
         return None
     if not cohort.surgeries:
-        told = (each for each in cohort.conflicts if each.code == CONTRADICTORY)
-        return Waiting(reasons=(Reason(code="surgery-date-unknown", text="surgery date unknown"), *told))
+        return Waiting(reasons=(Reason(code="surgery-date-unknown", text="surgery date unknown"),))
     if not cohort.surgery_confirmed:
         text = f"surgery date from {cohort.surgery_source} is to be confirmed in the cohort"
         return Held(reasons=(Reason(code="surgery-date-unconfirmed", text=text),))

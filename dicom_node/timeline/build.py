@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import timedelta
+from collections import Counter, defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.timeline.candidates import rank_candidates
+from dicom_node.timeline.exams import NIGHT, exams_of
 from dicom_node.timeline.kinds import kind_of
 from dicom_node.timeline.model import Reason, Study, TimeLine, TimePoint
-from dicom_node.timeline.series import acquired, describe_series
+from dicom_node.timeline.series import describe_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import date, time
+    from datetime import date
 
     from dicom_node.timeline.model import CohortFacts, InstanceFacts, Series
     from dicom_node.timeline.selection import Selection
     from dicom_node.timeline.task import Task
 
-NIGHT: Final = timedelta(days=1)
 NOTHING_EXPECTED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -48,24 +47,26 @@ def build_time_line(
         known = by_uid.setdefault(each.sop_instance_uid, each)
         if known is not each and (each.content_digest, each.to_json()) < (known.content_digest, known.to_json()):
             by_uid[each.sop_instance_uid] = each
-    studies = _studies(by_uid.values(), selection, task, expected)
+    exams = _studies(by_uid.values(), selection, task, expected)
     surgery_days = {surgery.on for surgery in cohort.surgeries}
     groups: dict[tuple[date, str], list[Study]] = defaultdict(list)
-    for study in studies:
+    for study in exams:
         if study.acquired_on is not None:
             apart = study.study_instance_uid if study.acquired_on in surgery_days else ""
             groups[study.acquired_on, apart].append(study)
-    points = [_time_point(day, group, task, cohort) for (day, _), group in groups.items()]
+    seen = Counter(study.study_instance_uid for study in exams)
+    parted = frozenset(uid for uid, count in seen.items() if count > 1)
+    points = [_time_point(day, group, task, cohort, parted=parted) for (day, _), group in groups.items()]
     return TimeLine(
         time_points=tuple(sorted(points, key=_position)),
-        undated=tuple(study for study in studies if study.acquired_on is None),
+        undated=tuple(study for study in exams if study.acquired_on is None),
     )
 
 
 def _studies(
     instances: Iterable[InstanceFacts], selection: Selection, task: Task, expected: Mapping[str, int]
 ) -> list[Study]:
-    """Group instances into studies, in order of UID."""
+    """Group instances into studies, in order of UID; one that holds exams of days apart is told as several."""
     by_series: dict[tuple[str, str], list[InstanceFacts]] = defaultdict(list)
     for each in instances:
         by_series[each.study_instance_uid, each.series_instance_uid].append(each)
@@ -73,27 +74,7 @@ def _studies(
     for study_uid, series_uid in sorted(by_series):
         found = by_series[study_uid, series_uid]
         by_study[study_uid].extend(describe_series(found, selection, task, expected=expected.get(series_uid)))
-    studies = []
-    for study_uid, series in by_study.items():
-        day, clock = _day_of(series)
-        studies.append(Study(study_instance_uid=study_uid, series=tuple(series), acquired_on=day, acquired_time=clock))
-    return studies
-
-
-def _day_of(series: Sequence[Series]) -> tuple[date | None, time | None]:
-    """Return the day a study began, also where it went on past midnight.
-
-    A copy of an older exam's series may lie in a study, so what is acquired more than a day before the earliest usable
-    series does not count.
-    """
-    told = [instance for each in series for instance in each.instances]
-    usable = [instance for each in series if each.excluded is None for instance in each.instances]
-    day, clock, _ = acquired(usable or told)
-    if day is None:
-        return None, None
-    near = [each for each in told if each.acquired_on is not None and each.acquired_on >= day - NIGHT]
-    day, clock, _ = acquired(near)
-    return day, clock
+    return [exam for study_uid, series in by_study.items() for exam in exams_of(study_uid, series)]
 
 
 def _position(point: TimePoint) -> tuple[date, str, tuple[str, ...]]:
@@ -101,7 +82,9 @@ def _position(point: TimePoint) -> tuple[date, str, tuple[str, ...]]:
     return point.acquired_on, clock, point.study_instance_uids
 
 
-def _time_point(day: date, studies: Sequence[Study], task: Task, cohort: CohortFacts) -> TimePoint:
+def _time_point(
+    day: date, studies: Sequence[Study], task: Task, cohort: CohortFacts, *, parted: frozenset[str]
+) -> TimePoint:
     series = [each for study in studies for each in study.series]
     candidates = rank_candidates(series, task)
     chosen = {candidate.role: candidate.series for candidate in candidates if candidate.rank == 0}
@@ -115,11 +98,11 @@ def _time_point(day: date, studies: Sequence[Study], task: Task, cohort: CohortF
         chosen=chosen,
         candidates=candidates,
         excluded=tuple((each.series_instance_uid, each.excluded) for each in series if each.excluded is not None),
-        flags=_flags(day, studies, list(chosen.values())),
+        flags=_flags(day, studies, list(chosen.values()), parted),
     )
 
 
-def _flags(day: date, studies: Sequence[Study], chosen: Sequence[Series]) -> tuple[Reason, ...]:
+def _flags(day: date, studies: Sequence[Study], chosen: Sequence[Series], parted: frozenset[str]) -> tuple[Reason, ...]:
     """Tell what the reader must know of the series that fill the roles of a day."""
     flags = []
     if len(studies) > 1:
@@ -132,7 +115,9 @@ def _flags(day: date, studies: Sequence[Study], chosen: Sequence[Series]) -> tup
     weak = [source for source in sources if source in {"SeriesDate", "StudyDate"}]
     if weak:
         flags.append(Reason(code="weak-date", text=f"no acquisition date; day from {', '.join(weak)}"))
+    if parted & {study.study_instance_uid for study in studies}:
+        flags.append(Reason(code="parted-study", text="one study holds scans of days apart; each counts on its own"))
     far = sorted({str(each.acquired_on) for each in chosen if each.acquired_on and abs(each.acquired_on - day) > NIGHT})
     if far:
-        flags.append(Reason(code="far-apart", text=f"in one study with series acquired on {', '.join(far)}"))
+        flags.append(Reason(code="far-apart", text=f"used with a series dated {', '.join(far)}"))
     return tuple(flags)

@@ -10,7 +10,7 @@ import pytest
 from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.choose import choose_time_points
 from dicom_node.timeline.model import Event, Role, Surgery
-from tests.factories.facts import FLAIR, GLIOMA, SELECTION, SURGERY, T1, a_cohort, a_series, a_task, uid
+from tests.factories.facts import DWI, FLAIR, GLIOMA, SELECTION, SURGERY, T1, a_cohort, a_series, a_task, uid
 
 DAY, NEXT = date(2025, 6, 1), date(2025, 6, 2)
 BOTH = a_task(roles={"required": ["FLAIR", "T1"]})
@@ -65,15 +65,60 @@ def test_a_copy_of_an_older_series_does_not_move_an_exam_into_the_past() -> None
     assert point.chosen[Role.FLAIR].acquired_on == DAY
 
 
-def test_two_usable_series_of_one_study_from_different_years_are_told() -> None:
-    """Which of them the study's day is, nobody can say; the reader is told."""
+def test_a_copy_of_an_older_scan_counts_on_its_own_day() -> None:
+    """An archive imported last year's FLAIR into the new exam: two time points, and both say so."""
+    old, new = date(2025, 2, 1), DAY
     instances = [
-        *a_series(date(2024, 6, 1), name="old", study_instance_uid=uid("S")),
-        *a_series(DAY, name="new", study_instance_uid=uid("S")),
+        *a_series(old, name="old", study_instance_uid=uid("S")),
+        *a_series(new, name="new", study_instance_uid=uid("S")),
+        *a_series(new, DWI, name="3", study_instance_uid=uid("S")),
+        *a_series(new, T1, name="undated", study_instance_uid=uid("S"), acquired_on=None, acquired_time=None),
     ]
-    point = _point(instances)
-    assert [flag.text for flag in point.flags] == ["in one study with series acquired on 2025-06-01"]
-    assert _codes(point) == ["far-apart"]
+    points = _line(instances).time_points
+    assert [point.acquired_on for point in points] == [old, new]
+    assert [point.chosen[Role.FLAIR].acquired_on for point in points] == [old, new]
+    assert [len(study.series) for point in points for study in point.studies] == [1, 3]
+    assert [_codes(point) for point in points] == [["parted-study"]] * 2
+
+
+def test_the_copy_merges_with_its_original_on_the_original_day() -> None:
+    """No third time point, and nothing is counted twice."""
+    original = a_series(date(2025, 2, 1), study="original")
+    copy = a_series(date(2025, 2, 1), name="copy", study_instance_uid=uid("S"))
+    new = a_series(DAY, name="new", study_instance_uid=uid("S"))
+    points = _line([*original, *copy, *new]).time_points
+    assert [point.acquired_on for point in points] == [date(2025, 2, 1), DAY]
+    assert len(points[0].candidates) == 2
+
+
+@pytest.mark.parametrize(
+    ("evening", "morning", "days"),
+    [
+        (time(23, 50), time(0, 10), [DAY]),
+        (time(14, 0), time(1, 0), [DAY]),
+        (time(9, 0), time(15, 0), [DAY, NEXT]),
+        (None, time(15, 0), [DAY]),
+        (time(9, 0), None, [DAY]),
+    ],
+)
+def test_tomorrows_scan_under_the_same_study_is_another_exam_unless_it_went_on(evening, morning, days) -> None:
+    """A pause of more than twelve hours ends an exam; where a time is not told, one study is one exam."""
+    instances = [
+        *a_series(DAY, name="1", at=evening, study_instance_uid=uid("S")),
+        *a_series(NEXT, name="2", at=morning, study_instance_uid=uid("S")),
+    ]
+    assert [point.acquired_on for point in _line(instances).time_points] == days
+
+
+def test_three_days_under_one_study_are_never_one_exam() -> None:
+    """A night may belong to the day before, a second night does not."""
+    days = [DAY, NEXT, date(2025, 6, 3)]
+    instances = [
+        instance
+        for number, day in enumerate(days)
+        for instance in a_series(day, name=str(number), at=None, study_instance_uid=uid("S"))
+    ]
+    assert [point.acquired_on for point in _line(instances).time_points] == [DAY, days[2]]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.decide import decide
-from dicom_node.timeline.decision import Circumstances, Held, Waiting
+from dicom_node.timeline.decision import Circumstances, Held
 from dicom_node.timeline.model import Surgery
 from dicom_node.timeline.selection import Selection
 from dicom_node.timeline.surgery_date import DateRule, surgery_from_images, with_surgery_from_images
@@ -109,16 +109,16 @@ def test_a_found_date_holds_the_case_until_it_is_confirmed() -> None:
     assert "StudyDescription (rule 1 of surgery_date)" in decision.reasons[0].text
 
 
-def test_contradictory_dates_leave_the_case_waiting_and_say_so() -> None:
-    """The admin sees both days."""
+def test_contradictory_dates_hold_the_case_and_say_so() -> None:
+    """The admin sees both days, and enters the right one."""
     instances = [
         *_saying(APRIL, StudyDescription="OP 10.01.2025"),
         *_saying(JULY, StudyDescription="OP 11.01.2025"),
         *follow_ups(OCTOBER),
     ]
     decision = _decide(instances)
-    assert isinstance(decision, Waiting)
-    assert [reason.code for reason in decision.reasons] == ["surgery-date-unknown", "surgery-dates-contradict"]
+    assert isinstance(decision, Held)
+    assert [reason.code for reason in decision.reasons] == ["surgery-dates-contradict"]
 
 
 @pytest.mark.parametrize(
