@@ -73,6 +73,9 @@ class TimePointRule(Document):
         if self.minimum > self.maximum:
             msg = f"minimum: expected at most maximum ({self.maximum}), found {self.minimum}"
             raise ValueError(msg)
+        if self.choose == "spread" and self.maximum == 1:
+            msg = "choose: spread keeps the oldest and the newest; expected a maximum of 2 or more, found 1"
+            raise ValueError(msg)
         return self
 
 
@@ -86,6 +89,13 @@ class Gates(Document):
     max_age_of_newest_scan_days: Days | None = None
     newest_exam_unusable: Literal["hold", "name"] = "hold"  # hold the case, or report and name the exam left out
     preferred_plane: Literal["axial", "coronal", "sagittal"] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_gap_days is not None and self.max_gap_days < self.min_gap_days:
+            msg = f"max_gap_days: expected at least min_gap_days ({self.min_gap_days}), found {self.max_gap_days}"
+            raise ValueError(msg)
+        return self
 
 
 class Completeness(Document):
