@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from dicom_node.timeline.build import build_time_line
@@ -15,6 +16,7 @@ from dicom_node.timeline.selection import Selection
 from dicom_node.timeline.surgery_date import DateRule, surgery_from_images, with_surgery_from_images
 from tests.factories.facts import (
     BUNDLE_DIGEST,
+    CONFIG,
     FLAIR,
     GLIOMA,
     PATIENT,
@@ -144,3 +146,11 @@ def test_the_rules_stand_in_the_selection_file() -> None:
     content = {"rules": [rule], "surgery_date": [TEXT.model_dump()]}
     assert Selection.model_validate(content).surgery_date == (TEXT,)
     assert Selection.model_validate({"rules": [rule]}).surgery_date == ()
+
+
+def test_the_example_in_the_selection_file_is_a_rule() -> None:
+    """What a site copies out of the comment works."""
+    lines = (CONFIG / "selection.yaml").read_text(encoding="utf-8").splitlines()
+    start = lines.index("# surgery_date:")
+    (rule,) = yaml.safe_load("\n".join(line[2:] for line in lines[start : start + 2]))["surgery_date"]
+    assert DateRule(**rule) == TEXT
