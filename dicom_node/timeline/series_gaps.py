@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from inference.geometry import Plane
 
 LONGEST_GAP = 64  # slices; what is farther away is another stack, no gap
+MOST_LOST_AT_THE_BEGINNING = 0.25  # of what is held; numbers that begin later go on from another series
 SPARSE = 1.9  # slices this many thicknesses apart: every second is missing; no protocol leaves as wide gaps
 
 
@@ -72,21 +73,23 @@ def missing_slices(planes: Sequence[Plane]) -> int:
 
 
 def _holes(instances: Sequence[InstanceFacts]) -> Reason | None:
-    """Look for holes in the Instance Numbers, where these count 1, 2, ... n.
+    """Look for holes in the Instance Numbers, where these count 1, 2, ... n: all that tells of a lost first slice.
 
-    They do not where makers count across echoes, image types or series: numbers that repeat, begin later, or come in
-    even strides with slices as near to each other as ever.
+    They do not where makers count across echoes, image types or series: numbers that repeat, begin far from 1, leave
+    out more than they hold, or come in even strides with slices as near to each other as ever.
     """
     numbers = sorted(each.instance_number for each in instances if each.instance_number is not None)
-    if len(numbers) < max(3, len(instances)) or len(set(numbers)) < len(numbers) or numbers[0] not in {0, 1}:
+    if len(numbers) < max(3, len(instances)) or len(set(numbers)) < len(numbers) or numbers[0] < 0:
         return None
-    holes = numbers[-1] - numbers[0] + 1 - len(numbers)
+    first = min(numbers[0], 1)  # some count from 0
+    holes = numbers[-1] - first + 1 - len(numbers)
+    if not 0 < holes <= len(numbers) or numbers[0] - first > MOST_LOST_AT_THE_BEGINNING * len(numbers):
+        return None
     strides = {later - earlier for earlier, later in pairwise(numbers)}
-    if len(strides) == 1 and not _is_sparse(instances):
+    if strides != {1} and len(strides) == 1 and not _is_sparse(instances):
         return None
-    if not 0 < holes <= len(numbers):
-        return None
-    text = f"{len(numbers)} instances numbered {numbers[0]} to {numbers[-1]}: {holes} numbers are missing"
+    noun = "number is" if holes == 1 else "numbers are"
+    text = f"{len(numbers)} instances numbered {numbers[0]} to {numbers[-1]}: {holes} {noun} missing"
     return Reason(code="missing-numbers", text=text)
 
 

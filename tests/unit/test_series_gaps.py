@@ -109,8 +109,11 @@ def test_a_position_that_is_no_number_says_nothing() -> None:
 
 
 def test_a_hole_in_the_numbers_is_told_where_they_count() -> None:
-    """From 1, or from 0 as some write; which number is missing does not matter."""
+    """From 1, or from 0 as some write; a first slice that was lost is told by nothing else."""
     instances = a_series(DAY, slices=20)
+    lost = why_incomplete(_numbered(instances, range(3, 23)), None)
+    assert lost is not None
+    assert lost.text == "20 instances numbered 3 to 22: 2 numbers are missing"
     assert _code(_numbered(instances, [*range(1, 20), 21])) == "missing-numbers"
     assert _code(_numbered(instances, [*range(10), *range(11, 21)])) == "missing-numbers"
     assert _code(_numbered(instances, range(20))) == ""
