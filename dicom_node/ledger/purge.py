@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 NOTHING: Final = Inputs(time_points=()).to_json()
-ISSUED: Final = or_(run.c.version.is_not(None), run.c.state == RunState.WITHDRAWN)
+ISSUED: Final = or_(run.c.encoded_at.is_not(None), run.c.state == RunState.WITHDRAWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

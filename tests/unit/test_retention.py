@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pydicom import dcmread
 
-from dicom_node.ledger import arrivals, cohort, deliveries, patients, rejections, retention, runs
-from dicom_node.ledger.tables import ArrivalState, arrival, case
+from dicom_node.ledger import arrivals, cases, cohort, deliveries, patients, rejections, retention, runs
+from dicom_node.ledger.tables import ArrivalState, CaseState, arrival, case
 from dicom_node.observe.logs import open_log
 from dicom_node.receive.files import ORPHAN_AGE_S
 from dicom_node.receive.notes import read_note
@@ -128,6 +128,51 @@ def test_what_a_live_case_needs_stays(bench: Bench, studies: list[Path]) -> None
     bench.now = LATER
     assert sweep(bench) == 0
     assert files_of(bench) == len(studies)
+
+
+def test_a_live_case_goes_on_with_its_old_scans(tmp_path: Path, studies: list[Path]) -> None:
+    """Three scans long past the limit and a fourth of today make the next report."""
+    bench = Bench(tmp_path)
+    for path in studies[: -len(studies) // 4]:
+        bench.receive(path)
+    bench.now = NOW + timedelta(minutes=5)
+    decide(bench)
+    bench.now = LATER
+    assert sweep(bench) == 0
+    for path in studies[-len(studies) // 4 :]:
+        bench.receive(path)
+    bench.now = LATER + timedelta(minutes=5)
+    decide(bench)
+    with bench.database.read() as ledger:
+        newest = runs.of_patient(ledger, 1)[-1]
+    assert newest.state is RunState.REPORTED
+    assert len(newest.inputs.time_points) == 4
+
+
+def test_a_run_waits_for_images_that_aged_out_until_they_came_again(tmp_path: Path, studies: list[Path]) -> None:
+    """A diagnosis entered late finds the bytes gone; the case says so, and runs when they are here again."""
+    bench = Bench(tmp_path)
+    say(bench, MENINGIOMA)
+    for path in studies:
+        bench.receive(path)
+    bench.now = NOW + timedelta(minutes=5)
+    decide(bench)
+    bench.now = LATER
+    assert sweep(bench) == len(studies)
+    say(bench, GLIOMA)
+    with bench.database.read() as ledger:
+        (found,) = cases.of_patient(ledger, 1)
+        assert runs.of_patient(ledger, 1) == []
+    assert found.state is CaseState.WAITING
+    assert found.reasons[0].code == "input-aged-out"
+    for path in studies:
+        bench.receive(path)
+    bench.now = LATER + timedelta(minutes=5)
+    decide(bench)
+    with bench.database.read() as ledger:
+        (run,) = runs.of_patient(ledger, 1)
+    assert run.state is RunState.REPORTED
+    assert len(run.inputs.time_points) == 4
 
 
 def test_what_no_case_needs_ages_out(bench: Bench, studies: list[Path]) -> None:

@@ -17,6 +17,7 @@ from dicom_node.cli_purge import purge
 from dicom_node.ledger import arrivals, cohort, deliveries, identity_changes, patients, runs
 from dicom_node.ledger.identity_changes import By
 from dicom_node.ledger.tables import ArrivalState, CaseState, arrival, audit, case, metadata
+from dicom_node.ledger.tables import run as run_table
 from dicom_node.timeline.model import CohortFacts, RunState
 from tests.factories.bench import ISSUER, NOW, Bench, flair_studies
 from tests.factories.notes import BOOKMARKS, note, write_note
@@ -249,6 +250,14 @@ def test_work_under_way_is_ended_first(bench: Bench) -> None:
     assert "on its way to archive" in result.output
     assert written(bench) == before
     assert list(bench.folders.outbox.iterdir())
+
+
+def test_a_failed_run_leaves_no_key(bench: Bench) -> None:
+    """Nothing of it was issued, so the same images may be tried anew."""
+    with bench.database.write() as ledger:
+        ledger.execute(run_table.update().values(state=RunState.FAILED, encoded_at=None))
+    assert run_purge(bench, "--yes").exit_code == 0
+    assert written(bench, "audit", "executor") == ""
 
 
 def test_an_unknown_patient_is_an_error(bench: Bench) -> None:
