@@ -47,6 +47,7 @@ def from_ledger(settings: Settings, name: str) -> Found:
             patient=(patient.issuer, patient.patient_id),
             events=tuple(ledger_history.events_of(ledger, patient.row_id)),
             cohort=known.cohort,
+            stated=tuple(identity.stated(ledger, patient.row_id)),
             accepted=identity.accepted(ledger, patient.row_id),
             expected=known.expected,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from dicom_node.ledger import rejections
 from dicom_node.ledger.tables import ArrivalState, arrival, instance
@@ -28,7 +28,7 @@ def events_of(connection: Connection, patient_row: int) -> list[Event]:
     """
     events: list[Event] = [
         *_arrived(connection, patient_row),
-        *_rejected(connection, patient_row),
+        *(Rejected(at=at, sop_instance_uids=uids) for at, uids in rejections.notes(connection, patient_row)),
         *_contradicted(connection, patient_row),
     ]
     return sorted(events, key=lambda each: each.at)
@@ -60,15 +60,15 @@ def _arrived(connection: Connection, patient_row: int) -> list[Arrived]:
     ]
 
 
-def _rejected(connection: Connection, patient_row: int) -> list[Rejected]:
-    """Return the notes that say images are wrong, each with all that it names."""
-    return [Rejected(at=at, sop_instance_uids=uids) for at, uids in rejections.notes(connection, patient_row)]
-
-
 def _contradicted(connection: Connection, patient_row: int) -> list[Contradicted]:
+    """Return the files that contradict an instance of the patient, or claim to be the patient's and are another's."""
     query = (
         select(arrival.c.received_at)
-        .where(arrival.c.patient == patient_row, arrival.c.state == ArrivalState.CONFLICT)
+        .outerjoin(instance, instance.c.sop_instance_uid == arrival.c.sop_instance_uid)
+        .where(
+            arrival.c.state == ArrivalState.CONFLICT,
+            or_(arrival.c.patient == patient_row, instance.c.patient == patient_row),
+        )
         .order_by(arrival.c.id)
     )
     return [Contradicted(at=at) for at in connection.scalars(query)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
-from dicom_node.timeline.model import CohortFacts, InstanceFacts
+from dicom_node.timeline.model import CohortFacts, InstanceFacts, PatientFacts
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -51,12 +51,13 @@ Event: TypeAlias = Arrived | CohortChanged | Rejected | Contradicted
 class History:
     """What happened to one patient; all times are tz-aware, the events may stand in any order.
 
-    `cohort` is what it says at the beginning. `accepted` and `expected` are held for known from the beginning: the
-    spellings a person has accepted, and what archives say that series hold.
+    `cohort` is what it says at the beginning. The others count from the beginning: what a registry states of the
+    patient's IDs, the values a person has accepted as one human's, and what archives say that series hold.
     """
 
     patient: tuple[str, str]  # (issuer, PatientID)
     events: tuple[Event, ...]
     cohort: CohortFacts = field(default_factory=CohortFacts)
+    stated: tuple[PatientFacts, ...] = ()
     accepted: Mapping[str, Collection[str]] = field(default_factory=dict)
     expected: Mapping[str, int] = field(default_factory=dict)

@@ -212,7 +212,9 @@ class _Known:
         return Circumstances(
             patient=subject(self._history.patient, facts),
             bundle_digest=self._rules.bundle_digest,
-            identity=compare_patients((each.patient for each in facts), accepted=self._history.accepted),
+            identity=compare_patients(
+                [*(each.patient for each in facts), *self._history.stated], accepted=self._history.accepted
+            ),
             received=self._clocks,
             quiet_period_s=self._rules.quiet_period_s,
             max_wait_s=self._rules.max_wait_s,

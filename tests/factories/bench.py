@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydicom import dcmread
+from pydicom.uid import KeyObjectSelectionDocumentStorage
 
-from dicom_node.ledger import arrivals, cohort, runs
+from dicom_node.ledger import arrivals, cohort, identity_changes, rejections, runs
 from dicom_node.ledger.database import Database
+from dicom_node.ledger.identity_changes import By
 from dicom_node.observe.logs import open_log
 from dicom_node.priors.archive import CannotBeAsked
 from dicom_node.receive.facts import read_facts
@@ -19,6 +22,7 @@ from dicom_node.receive.files import InstanceFiles
 from dicom_node.resources import selection_file
 from dicom_node.settings import Logging, Settings
 from dicom_node.timeline.model import CohortFacts, RunState, Surgery
+from dicom_node.timeline.rejection import RejectionNote, RejectionTitle
 from dicom_node.timeline.selection import load_selection
 from dicom_node.work.engine import ROUTINE, JobKind, JobStatus
 from dicom_node.work.folders import Folders
@@ -43,6 +47,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAYS = (date(2025, 6, 2), date(2025, 9, 8), date(2025, 12, 1), date(2026, 2, 20))
 ISSUER = "PHANTOM"
 ANSWER = "recurrence_365d"
+NOTE_UID = "2.25.4711"  # of the rejection note
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,14 @@ def flair_studies(folder: Path) -> list[Path]:
     return paths
 
 
+def flair_study(folder: Path, day: date, *, name: str, spacing_mm: float = 7.0, **attributes: Any) -> list[Path]:
+    """Write one FLAIR study with as few slices as cover a brain; `name` makes its UIDs and its pixels."""
+    rng = np.random.default_rng([ord(letter) for letter in name])
+    pixels = rng.integers(0, 900, (math.ceil(102 / spacing_mm), 12, 12), dtype=np.uint16)
+    affine = np.diag([5.0, 5.0, spacing_mm, 1.0])
+    return write(classic_series(pixels, affine, name=name, **{**_flair(day), **attributes}), folder / name)
+
+
 def _flair(day: date) -> dict[str, Any]:
     return {
         "StudyDate": f"{day:%Y%m%d}",
@@ -160,6 +173,7 @@ class Bench:
         *,
         pacs: Sequence[Mapping[str, Any]] = (),
         archive_for: ArchiveFor = no_archive,
+        cohort_known: bool = True,
     ) -> None:
         self.settings = Settings.model_validate(
             {
@@ -207,21 +221,57 @@ class Bench:
             clock=lambda: self.now,
             log=log,
         )
+        if cohort_known:
+            self.import_cohort()
+
+    def import_cohort(self, *patient_ids: str) -> None:
+        """Say of patients, PHANTOM-1 where none is named, what the images do not say."""
+        facts = CohortFacts(diagnosis="glioma", surgeries=(Surgery(on=date(2025, 3, 3)),))
         with self.database.write() as ledger:
-            facts = CohortFacts(diagnosis="glioma", surgeries=(Surgery(on=date(2025, 3, 3)),))
-            cohort.replace(ledger, ISSUER, "PHANTOM-1", facts)
+            for patient_id in patient_ids or ("PHANTOM-1",):
+                cohort.replace(ledger, ISSUER, patient_id, facts)
 
     @staticmethod
     def uid(path: Path) -> str:
         """Return the SOP Instance UID of a file."""
         return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
 
-    def receive(self, path: Path) -> None:
-        """Take one file in as the listener and the indexer do."""
-        facts = read_facts(path, default_issuer=ISSUER)
-        arrival = arrivals.Arrival(
-            sop_instance_uid=facts.sop_instance_uid,
-            sop_class_uid=facts.sop_class_uid,
+    def receive(self, *paths: Path) -> None:
+        """Take files in as the listener and the indexer do, all of them in one commit."""
+        read = [(path, read_facts(path, default_issuer=ISSUER)) for path in paths]
+        new = [self._arrival(path, facts.sop_instance_uid, facts.sop_class_uid) for path, facts in read]
+        with self.database.write() as ledger:
+            for (_, facts), arrival in zip(read, new, strict=True):
+                arrivals.record(ledger, arrival)
+                (pending,) = arrivals.pending(ledger, 2)
+                arrivals.index(ledger, pending.arrival_id, facts)
+
+    def reject(self, *paths: Path) -> None:
+        """Take a rejection note in that names these files' instances, held or not."""
+        named = [read_facts(path, default_issuer=ISSUER) for path in paths]
+        note = RejectionNote(
+            sop_instance_uid=NOTE_UID,
+            title=RejectionTitle.QUALITY,
+            patient=named[0].patient,
+            study_instance_uids=tuple(dict.fromkeys(each.study_instance_uid for each in named)),
+            sop_instance_uids=tuple(each.sop_instance_uid for each in named),
+        )
+        arrival = self._arrival(paths[0], NOTE_UID, KeyObjectSelectionDocumentStorage)
+        with self.database.write() as ledger:
+            arrivals.record(ledger, arrival)
+            (pending,) = arrivals.pending(ledger, 2)
+            rejections.enter(ledger, pending.arrival_id, note)
+
+    def merge(self, retired: str, surviving: str) -> None:
+        """Say that two PatientIDs are one patient."""
+        with self.database.write() as ledger:
+            by = By(actor="bench", at=self.now)
+            identity_changes.merge(ledger, (ISSUER, retired), (ISSUER, surviving), by)
+
+    def _arrival(self, path: Path, sop_instance_uid: str, sop_class_uid: str) -> arrivals.Arrival:
+        return arrivals.Arrival(
+            sop_instance_uid=sop_instance_uid,
+            sop_class_uid=sop_class_uid,
             transfer_syntax_uid="1.2.840.10008.1.2.1",
             path=self.instances.write((path.read_bytes(),)),
             size_bytes=path.stat().st_size,
@@ -230,10 +280,6 @@ class Bench:
             stat=False,
             received_at=self.now,
         )
-        with self.database.write() as ledger:
-            arrivals.record(ledger, arrival)
-            (pending,) = arrivals.pending(ledger, 2)
-            arrivals.index(ledger, pending.arrival_id, facts)
 
     def tick(self) -> None:
         """Let the reconciler look."""
