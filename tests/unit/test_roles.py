@@ -203,6 +203,17 @@ VENDORS: list[tuple[str, Mapping[str, Value], str]] = [
     ("MP2RAGE quotient that calls itself original", {**MPRAGE, "ImageType": ("ORIGINAL", "PRIMARY", "M", "UNI")},
      "derived"),
     ("an inversion time that was not scanned", {**MPRAGE, "SeriesDescription": "t1_mp2rage_SIM-TI410ms"}, "synthetic"),
+    ("MP2RAGE inversion image", {**MPRAGE, "SeriesDescription": "t1_mp2rage_INV1"}, "MP2RAGE part"),
+    ("T1 map", {**MPRAGE, "ImageType": ("ORIGINAL", "PRIMARY", "T1 MAP")}, "parameter map"),
+    ("field map", {**SPGR, "SeriesDescription": "gre_field_mapping"}, "field map"),
+    ("task that is named BOLD", _series(ScanningSequence="EP", SeriesDescription="ep2d_bold_moco"), "functional"),
+    ("an image that other software has processed", {**FLAIR, "ContributingEquipmentSequence": "109102"}, "derived"),
+    ("T1 that is only named", _series(SeriesDescription="T1W axial"), "T1"),
+    ("T1c that is only named", _series(SeriesDescription="T1W axial post contrast"), "T1c"),
+    ("T2 that is only named", _series(SeriesDescription="T2W axial"), "T2"),
+    ("T2* that is only named", _series(SeriesDescription="T2 star axial"), "unrecognised"),
+    ("T1 FLAIR with agent that tells no inversion time",
+     _series(ScanningSequence="SE", EchoTime=20.0, RepetitionTime=2000.0, SeriesDescription="Ax T1 FLAIR +C"), "T1c"),
     ("rest in an echo-planar series", _series(ScanningSequence=("GR", "EP"), SeriesDescription="REST1"), "functional"),
 ]  # fmt: skip
 
@@ -289,6 +300,14 @@ def test_a_t1_is_after_contrast_where_tag_or_text_says_so(
 def test_what_is_not_used_is_known_in_other_languages(words: str, expected: str) -> None:
     """German, French and Spanish, each on top of physics that would make it a FLAIR."""
     assert classify({**FLAIR, "SeriesDescription": words}, SELECTION).name == expected
+
+
+def test_every_shipped_rule_decides_something_here() -> None:
+    """A rule without a row above could be wrong, or dead behind another, and nobody would see it."""
+    cases = [attributes for _, attributes, _ in TABLE + VENDORS]
+    cases += [{**plain, **attributes} for _, attributes, _ in CONTRAST for plain in (T1, SPGR, MPRAGE, FLAIR)]
+    decided = {classify(attributes, SELECTION).rule for attributes in cases} | {"dual-echo-parts"}  # tested below
+    assert {rule.name for rule in SELECTION.rules} - decided == set()
 
 
 def test_only_the_four_roles_can_be_used() -> None:
