@@ -169,12 +169,13 @@ class Librarian:
 def _asked(ledger: Connection, lookup: Lookup, pacs: Pacs) -> Asked:
     """Collect whom the question is about and what is held of them."""
     facts = patients.facts_of(ledger, lookup.patient_row)
+    people = [*(each.patient for each in facts), *identity.stated(ledger, lookup.patient_row)]
     accepted = identity.accepted(ledger, lookup.patient_row)
     return Asked(
         ids=frozenset(identity.ids_of(ledger, lookup.patient_row)),
         default_issuer=pacs.default_issuer or "",
-        birth_dates=_values(accepted.get("PatientBirthDate"), (each.patient.birth_date for each in facts)),
-        sexes=_values(accepted.get("PatientSex"), (each.patient.sex for each in facts)),
+        birth_dates=_values(accepted.get("PatientBirthDate"), (each.birth_date for each in people)),
+        sexes=_values(accepted.get("PatientSex"), (each.sex for each in people)),
         held_studies=frozenset(each.study_instance_uid for each in facts),
         held_series=holdings.instances_per_series(ledger, lookup.patient_row),
         own_series=holdings.own_series(ledger, lookup.patient_row),
