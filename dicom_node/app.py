@@ -48,6 +48,7 @@ TICK_S: Final = 1.0
 INDEX_S: Final = 0.1
 BEAT_S: Final = 15.0
 SWEEP_S: Final = 3600.0
+IMAGE_SWEEP_S: Final = 86400.0
 DRAIN_S: Final = 30
 ROLES: Final = ("node", "listener", "worker", "deliver")
 
@@ -173,7 +174,7 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     _every(scheduler, TICK_S, reconciler.tick, found.log)
     _every(scheduler, SWEEP_S, lambda: sweep_cache(found, now()), found.log)
     images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
-    _every(scheduler, SWEEP_S, lambda: images.run_once(now()), found.log)
+    _every(scheduler, IMAGE_SWEEP_S, lambda: images.run_once(now()), found.log)
     listener = Listener(found.settings, found.database, found.files, found.log)
     listener.start()
     stack.callback(listener.stop)

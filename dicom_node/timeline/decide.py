@@ -87,7 +87,7 @@ def _existing(run: RunFacts) -> Decision:
         return Held(reasons=(Reason(code="run-failed", text=text),))
     texts = {
         RunState.REPORTED: "reported, nothing newer",
-        RunState.WITHDRAWN: "withdrawn by hand; these inputs are not reported again",
+        RunState.WITHDRAWN: "withdrawn or purged by hand; these inputs are not reported again",
     }
     reason = Reason(code=str(run.state), text=texts.get(run.state, str(run.state)))
     return UpToDate(run_key=run.run_key, reasons=(reason,))

@@ -159,8 +159,11 @@ class Reconciler:
             bundle_digest=served.bundle_digest,
             task_digest=served.task.digest(),
         )
-        if not runs.propose(ledger, proposal, now):
-            runs.set_state(ledger, due.run_key, RunState.QUEUED)  # superseded once, wanted again
+        known = runs.get(ledger, due.run_key)
+        if known is None:
+            runs.propose(ledger, proposal, now)
+        elif known.state is RunState.SUPERSEDED:
+            runs.set_state(ledger, due.run_key, RunState.QUEUED)  # wanted again
         orders.withdraw(ledger, patient.row_id, served.name, OrderKind.FORCE)
 
     def _supersede(self, ledger: Connection, run_key: str) -> None:
