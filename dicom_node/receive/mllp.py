@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -142,8 +143,6 @@ class MllpServer(socketserver.ThreadingTCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
         """Report why a connection ended in an error, where socketserver would print it."""
-        import sys  # noqa: PLC0415 - only here
-
         error = sys.exc_info()[1]
         self._broken(client_address[0], error if error is not None else "unknown")
 

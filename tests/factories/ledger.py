@@ -22,7 +22,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 def arrive(ledger: Connection, facts: InstanceFacts, at: datetime = NOW) -> ArrivalState:
     """Take in one instance; return what became of it."""
-    number = ledger.scalar(select(func.count()).select_from(arrival)) or 0
+    number = ledger.scalar(select(func.max(arrival.c.id))) or 0
     arrivals.record(
         ledger,
         arrivals.Arrival(
