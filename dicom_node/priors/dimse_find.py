@@ -41,6 +41,12 @@ class DimseArchive:
         question = identifier("SERIES", SERIES_KEYS, StudyInstanceUID=study_instance_uid)
         return [found_series(each, study_instance_uid) for each in self._ask(question)]
 
+    def find_sop_classes(self, study_instance_uid: str, series_instance_uid: str) -> list[str]:
+        """Return the SOP class of each instance of a series, empty where the archive does not tell."""
+        uids = {"StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series_instance_uid}
+        question = identifier("IMAGE", ("SOPInstanceUID", "SOPClassUID"), **uids)
+        return [str(each.get("SOPClassUID") or "") for each in self._ask(question)]
+
     def _ask(self, question: Dataset) -> list[Dataset]:
         """Return every answer; one that cannot be decoded is returned empty, so that it is counted.
 

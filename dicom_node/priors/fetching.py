@@ -16,7 +16,9 @@ from dicom_node.ledger import holdings
 from dicom_node.ledger.tables import PriorState
 from dicom_node.priors.archive import CannotBeAsked, FoundSeries
 from dicom_node.priors.archives import open_retriever
+from dicom_node.priors.dimse_find import DimseArchive
 from dicom_node.receive.intake import Intake, Origin
+from dicom_node.settings import STORAGE_SOP_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +90,28 @@ class Fetching:
                 return outcome
             answered = answered or outcome.answered
             reasons.append(f"{method}: {outcome.reason}")
-        return Outcome(here=self._here(series), reason="; ".join(reasons), answered=answered, never=never)
+        here = self._here(series)
+        unaccepted = self._unaccepted(series, pacs) if here == 0 else ""
+        if unaccepted:
+            return Outcome(state=PriorState.REFUSED, reason=unaccepted)
+        return Outcome(here=here, reason="; ".join(reasons), answered=answered, never=never)
+
+    def _unaccepted(self, series: PriorSeries, pacs: Pacs) -> str:
+        """Say of which SOP classes a series is, if it is of none that we accept: it never comes by C-MOVE or C-GET.
+
+        Vendors keep protocols and spectra in series of Modality MR; the archive's listing does not tell them apart.
+        """
+        if pacs.dimse is None:
+            return ""
+        archive = DimseArchive(pacs.dimse, self._settings.node.ae_title)
+        try:
+            found = set(archive.find_sop_classes(series.study_instance_uid, series.series_instance_uid))
+        except (UpstreamError, CannotBeAsked):
+            return ""  # the attempt has its reason already
+        accepted = {STORAGE_SOP_CLASSES[keyword] for keyword in self._settings.receive.sop_classes}
+        if not found or "" in found or found & accepted:
+            return ""
+        return f"SOP class {', '.join(sorted(found))} is not accepted here (receive.sop_classes)"
 
     def _retrieve(self, series: PriorSeries, pacs: Pacs, method: RetrieveMethod) -> Fetched:
         origin = Origin(name=FETCHED, default_issuer=pacs.default_issuer or "", fetched_from=pacs.name)

@@ -143,6 +143,7 @@ class Librarian:
         again_at = now + next_wait(series.attempts, pacs.retry)
         with self._database.write() as ledger:
             prior_series.retry(ledger, series, fetched=outcome.here, reason=outcome.reason, next_attempt_at=again_at)
+            priors.settle_study(ledger, series.pacs, series.study_instance_uid)
             self._touch(ledger, series.patient_row)
         self._log.warning(events.PRIORS_DELAYED, archive=pacs.name, attempts=series.attempts + 1, reason=outcome.reason)
 

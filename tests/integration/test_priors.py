@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import JPEGLSLossless
+from pydicom.uid import JPEGLSLossless, MRSpectroscopyStorage
 
 from dicom_node.receive.files import InstanceFiles
 from tests.factories.library import ISSUER, Library, a_study
@@ -298,3 +298,23 @@ def test_what_the_rules_refuse_is_not_fetched_and_says_why(
     }
     assert "SENTINEL" not in library.log.getvalue()
     assert "4711" not in library.log.getvalue()
+
+
+@pytest.mark.parametrize("method", ["c-move", "c-get"])
+def test_a_series_of_a_class_we_do_not_accept_is_refused_and_not_failed(
+    archive: Orthanc, open_library: Callable[..., Library], tmp_path: Path, method: str
+) -> None:
+    """Spectra and vendors' protocols have Modality MR too; that they cannot come is no reason to doubt the search."""
+    (path,) = a_study(tmp_path / "pacs", DAYS[0], slices=1)
+    ds = dcmread(path)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MRSpectroscopyStorage
+    ds.save_as(path)
+    upload(archive, [path])
+    library = open_library(orthanc_as_pacs(archive, method), port=archive.node_port)
+    library.receive(a_study(tmp_path / "scanner", TODAY))
+    library.ensure()
+    library.work()
+    (study,) = library.summary()[0]["studies"]
+    reason = f"SOP class {MRSpectroscopyStorage} is not accepted here (receive.sop_classes)"
+    assert (study["state"], study["reason"]) == ("refused", reason)
+    assert not library.look().failed
