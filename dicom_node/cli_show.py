@@ -19,6 +19,7 @@ from dicom_node.cli_options import (
     open_ledger,
     print_json,
 )
+from dicom_node.cli_series import print_rules, series_table
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.ledger import patients
 from dicom_node.observe import overview
@@ -75,8 +76,9 @@ def timeline(patient: str, config: Path, *, as_json: bool) -> None:
 @click.command()
 @click.argument("study_uid")
 @config_option
+@click.option("-v", "--rules", "with_rules", is_flag=True, help="What every rule said of every series.")
 @json_option
-def explain(study_uid: str, config: Path, *, as_json: bool) -> None:
+def explain(study_uid: str, config: Path, *, with_rules: bool, as_json: bool) -> None:
     """Show every series of a study: what it was taken for, by which rule, and why it is used or not."""
     settings = load_settings(config)
     with open_ledger(settings).read() as ledger:
@@ -90,7 +92,9 @@ def explain(study_uid: str, config: Path, *, as_json: bool) -> None:
     console = Console()
     for name, kinds in found["tasks"].items():
         for point in [*kinds["time_points"], *kinds["undated"]]:
-            console.print(_series_table(name, point))
+            console.print(series_table(f"{name}: series", point))
+    if with_rules and found["tasks"]:  # the rules ask no task, so the first one shows them all
+        print_rules(console, next(iter(found["tasks"].values())))
     console.print(_case_table(found["cases"]))
 
 
@@ -131,18 +135,4 @@ def _time_point_table(task: str, line: dict[str, Any]) -> Table:
         left_out = point.get("left_out")
         used = "yes" if point["used"] else "no"
         table.add_row(point["acquired_on"], str(point["kind"]), used, roles, left_out["text"] if left_out else "")
-    return table
-
-
-def _series_table(task: str, point: dict[str, Any]) -> Table:
-    table = Table("series", "description", "is", "by rule", "slices", "mm", "verdict", title=f"{task}: series")
-    ranks = {each["series_instance_uid"]: each for each in point.get("candidates", [])}
-    for study in point.get("studies", [point]):
-        for each in study["series"]:
-            candidate = ranks.get(each["series_instance_uid"])
-            verdict = each["excluded"]["text"] if each["excluded"] else candidate["because"] if candidate else ""
-            verdict += f" (incomplete: {each['incomplete']['text']})" if each["incomplete"] else ""
-            spacing = f"{each['spacing_mm']:.1f}"
-            uid = f"...{each['series_instance_uid'][-8:]}"
-            table.add_row(uid, each["description"], each["is"], each["rule"], str(each["slices"]), spacing, verdict)
     return table

@@ -6,10 +6,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dicom_node.cli_options import fail, print_json
+from dicom_node.cli_series import print_rules, series_table
 from dicom_node.errors import NodeError
 from dicom_node.receive.reader import Reader
 from dicom_node.timeline.build import build_time_line
@@ -17,7 +16,7 @@ from dicom_node.timeline.explain import explain_time_line
 from dicom_node.timeline.model import CohortFacts, InstanceFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from dicom_node.timeline.selection import Selection
@@ -74,46 +73,10 @@ def _print(console: Console, found: Mapping[str, Any], *, with_rules: bool) -> N
     for patient in found["patients"]:
         for name, line in patient["tasks"].items():
             for point in (*line["time_points"], *line["undated"]):
-                console.print(_table(f"{patient['patient_id']}, {point['acquired_on'] or 'no date'}, {name}", point))
+                console.print(
+                    series_table(f"{patient['patient_id']}, {point['acquired_on'] or 'no date'}, {name}", point)
+                )
         if with_rules and patient["tasks"]:  # the rules ask no task, so the first line shows them all
-            _print_rules(console, next(iter(patient["tasks"].values())))
+            print_rules(console, next(iter(patient["tasks"].values())))
     for each in found["unread"]:
         console.print(f"not used: {each['file']}: {each['reason']}", markup=False)
-
-
-def _table(title: str, point: Mapping[str, Any]) -> Table:
-    table = Table("series", "description", "is", "by rule", "slices", "mm", "rank", "why", title=escape(title))
-    ranks = {(each["series_instance_uid"], each["role"]): each for each in point.get("candidates", ())}
-    for series in _series(point):
-        candidate = ranks.get((series["series_instance_uid"], series["is"])) if not series["excluded"] else None
-        why = series["excluded"]["text"] if series["excluded"] else candidate["because"] if candidate else ""
-        if series["incomplete"]:
-            why += f"; incomplete: {series['incomplete']['text']}"
-        cells = (
-            f"...{series['series_instance_uid'][-8:]}",
-            f"{series['description']} {series['part']}".strip(),
-            series["is"],
-            series["rule"],
-            str(series["slices"]),
-            f"{series['spacing_mm']:.1f}" if series["spacing_mm"] else "",
-            str(candidate["rank"]) if candidate else "",
-            why,
-        )
-        table.add_row(*(escape(cell) for cell in cells))
-    return table
-
-
-def _print_rules(console: Console, line: Mapping[str, Any]) -> None:
-    for point in (*line["time_points"], *line["undated"]):
-        for series in _series(point):
-            name = f"{series['description']} {series['part']}".strip() or series["series_instance_uid"]
-            console.print(f"\n{name}: {series['is']}", markup=False)
-            for rule in series["rules"]:
-                answer = "yes" if rule["matched"] else "no "
-                console.print(f"  {answer} {rule['rule']}: {rule['because']}", markup=False)
-
-
-def _series(point: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the series of a time point, or of an undated study."""
-    for study in point.get("studies", [point]):
-        yield from study["series"]

@@ -110,6 +110,7 @@ def _delivery(found: deliveries.Delivery) -> dict[str, Any]:
         "sent_at": found.sent_at,
         "next_attempt_at": found.next_attempt_at if found.state in deliveries.OPEN_STATES else None,
         "error": found.error,
+        "encoding": found.encoding,
     }
 
 
@@ -124,4 +125,5 @@ def _run(found: runs.Run) -> dict[str, Any]:
         "created_at": found.created_at,
         "issued_at": found.issued_at,
         "error": found.error,
+        "encoding": found.encoding,
     }

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from dicom_node.ledger.deliveries import Delivery
     from dicom_node.ledger.patients import Patient
     from dicom_node.ledger.retention import MissingSeries
+    from dicom_node.ledger.runs import Run
     from dicom_node.settings import Settings
     from dicom_node.timeline.model import TimeLine
     from dicom_node.timeline.selection import Selection
@@ -161,14 +163,17 @@ def _run_state(ledger: Connection, decision: UpToDate) -> tuple[CaseState, tuple
         return CaseState.WITHDRAWN, decision.reasons
     found = deliveries.of_run(ledger, decision.run_key)
     open_ = [each for each in found if each.state is not DeliveryState.SENT]
-    reasons = tuple(
-        Reason(
-            code=f"delivery-{each.state}",
-            text=f"{each.destination}: {each.state}"
-            + (f", {each.attempts} attempts, {each.error}" if each.error else ""),
-        )
-        for each in found
-    )
+    reasons = tuple(_delivery_reason(each, run) for each in found)
     if any(each.state is DeliveryState.DEAD for each in open_):
         return CaseState.FAILED, reasons
     return (CaseState.RUNNING if open_ else CaseState.REPORTED), (*decision.reasons, *reasons)
+
+
+def _delivery_reason(found: Delivery, run: Run) -> Reason:
+    """Say where a report stands with one destination."""
+    text = f"{found.destination}: {found.state}"
+    if found.error:
+        text += f", {found.attempts} attempts, {found.error}"
+    if found.state is DeliveryState.SENT and found.encoding < run.encoding:
+        text += f", as encoding {found.encoding} of {run.encoding}: before the archive's correction"
+    return Reason(code=f"delivery-{found.state}", text=text)
