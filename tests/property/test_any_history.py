@@ -127,7 +127,7 @@ REFERENCE = PLAIN[-1]
 (PLAIN_REPORT,) = (step.decision for step in PLAIN if isinstance(step.decision, Due))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(ways(others=len(OTHERS)))
 def test_any_way_ends_in_the_same_decision_run_and_inputs(way: list[Part]) -> None:
     """Images in parts and twice, a better series late, a note before its images, the cohort last: one end."""
@@ -152,7 +152,7 @@ def test_reports_on_the_way_form_one_chain(way: list[Part]) -> None:
         assert reports == [PLAIN_REPORT]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(ways(others=3))
 def test_a_contradicting_file_holds_the_case_whenever_it_comes(way: list[Part]) -> None:
     """Before its image, after it, after the report."""
@@ -161,7 +161,7 @@ def test_a_contradicting_file_holds_the_case_whenever_it_comes(way: list[Part]) 
     assert last.decision.reasons[0].code == "instance-conflict"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(ways(others=3))
 def test_too_few_scans_are_too_few_in_any_order(way: list[Part]) -> None:
     """Two of four scans are rejected: whatever was reported on the way, the case waits in the end."""
@@ -171,7 +171,7 @@ def test_too_few_scans_are_too_few_in_any_order(way: list[Part]) -> None:
     assert last.decision.reasons[0].code == "too-few-time-points"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(ways(others=1, series=4))
 def test_a_newer_scan_without_flair_holds_the_case_in_any_order(way: list[Part]) -> None:
     """Whether a report of the older scans was made before it came or not."""
