@@ -47,6 +47,7 @@ def _surgery(task: Task, cohort: CohortFacts) -> Decision | None:
     if not cohort.surgeries:
         return Waiting(reasons=(Reason(code="surgery-date-unknown", text="surgery date unknown"),))
     if not cohort.surgery_confirmed:
-        text = f"surgery date from {cohort.surgery_source} is to be confirmed in the cohort"
+        days = ", ".join(each.on.isoformat() for each in cohort.surgeries)
+        text = f"surgery date {days} from {cohort.surgery_source} is to be confirmed: `cohort confirm`"
         return Held(reasons=(Reason(code="surgery-date-unconfirmed", text=text),))
     return None
