@@ -33,8 +33,11 @@ def why_not_asked(
     identity = circumstances.identity
     if identity.state is not IdentityState.CLEAR:
         code = "identity-conflict" if identity.state is IdentityState.CONFLICT else "identity-name"
-        advice = "" if identity.state is IdentityState.CONFLICT else "; one human? then `patient accept`"
-        text = f"studies differ in {', '.join(identity.fields)}{advice}"
+        conflict = identity.state is IdentityState.CONFLICT
+        advice = (
+            "see `patient show`, then `patient split` or `accept`" if conflict else "one human? then `patient accept`"
+        )
+        text = f"studies differ in {', '.join(identity.fields)}; {advice}"
         return Held(reasons=(Reason(code=code, text=text),))
     if cohort.conflicts:
         return Held(reasons=cohort.conflicts)

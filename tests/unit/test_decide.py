@@ -192,7 +192,7 @@ def test_an_admins_hold_and_identity_conflicts_hold_the_case() -> None:
     conflict = Identity(state=IdentityState.CONFLICT, fields=("PatientBirthDate",))
     decision = _decide(follow_ups(*THREE), identity=conflict)
     assert isinstance(decision, Held)
-    assert decision.reasons[0].text == "studies differ in PatientBirthDate"
+    assert decision.reasons[0].text.startswith("studies differ in PatientBirthDate; see `patient show`")
     ask = Identity(state=IdentityState.ASK, fields=("PatientName",))
     assert "patient accept" in _decide(follow_ups(*THREE), identity=ask).reasons[0].text
 
