@@ -14,6 +14,7 @@ from dicom_node.timeline.task import Requirement
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from dicom_node.timeline.identity import Identity
     from dicom_node.timeline.model import CohortFacts, TimeLine
     from dicom_node.timeline.task import Task
 
@@ -30,18 +31,20 @@ def why_not_asked(
         return Ended(reasons=(Reason(code="event", text=f"{event.kind} on {event.on.isoformat()}"),))
     if circumstances.hold is not None:
         return Held(reasons=(circumstances.hold,))
-    identity = circumstances.identity
-    if identity.state is not IdentityState.CLEAR:
-        code = "identity-conflict" if identity.state is IdentityState.CONFLICT else "identity-name"
-        conflict = identity.state is IdentityState.CONFLICT
-        advice = (
-            "see `patient show`, then `patient split` or `accept`" if conflict else "one human? then `patient accept`"
-        )
-        text = f"studies differ in {', '.join(identity.fields)}; {advice}"
-        return Held(reasons=(Reason(code=code, text=text),))
+    if circumstances.identity.state is not IdentityState.CLEAR:
+        return Held(reasons=(_doubt(circumstances.identity),))
     if cohort.conflicts:
         return Held(reasons=cohort.conflicts)
     return _surgery(task, cohort)
+
+
+def _doubt(identity: Identity) -> Reason:
+    """Name the fields in which the studies of one patient differ, never their values."""
+    fields = f"studies differ in {', '.join(identity.fields)}"
+    if identity.state is IdentityState.ASK:
+        return Reason(code="identity-name", text=f"{fields}; one human? then `patient accept`")
+    advice = "see `patient show`, then `patient split` or `accept`"
+    return Reason(code="identity-conflict", text=f"{fields}; {advice}")
 
 
 def _surgery(task: Task, cohort: CohortFacts) -> Decision | None:

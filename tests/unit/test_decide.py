@@ -154,7 +154,8 @@ def test_a_surgery_date_from_a_text_rule_is_confirmed_by_a_person() -> None:
     guessed = a_cohort(surgery_source="StudyDescription", surgery_confirmed=False)
     decision = _decide(follow_ups(*THREE), cohort=guessed)
     assert isinstance(decision, Held)
-    assert decision.reasons[0].text == "surgery date 2025-01-10 from StudyDescription is to be confirmed: `cohort confirm`"
+    told = "surgery date 2025-01-10 from StudyDescription is to be confirmed: `cohort confirm`"
+    assert decision.reasons[0].text == told
 
 
 def test_an_event_ends_surveillance() -> None:
