@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dicom_node.settings import DicomWeb
 
 AS_STORED: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'  # PS3.18 8.7.3.5.2
-CHUNK_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 16  # of the last one nothing is kept when an answer breaks off
 MAY_PASS: Final = frozenset({401, 403, 408, 425, 429})  # beside 5xx: credentials and load may be mended
 
 

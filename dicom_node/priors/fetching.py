@@ -64,37 +64,38 @@ class Fetching:
         """Try each method until the series is here."""
         here = self._here(series)
         if series.instances is not None and here >= series.instances:
-            return Outcome(state=PriorState.HELD, here=here, reason="it came in another way")
-        reasons: list[str] = []
-        answered, never = False, True
+            return Outcome(state=PriorState.HELD, here=here, reason="it is here already")
+        tried = []
         for method in pacs.priors.methods:
-            with self._database.read() as ledger:
-                before = holdings.newest_arrival(ledger)
-            try:
-                told = self._retrieve(series, pacs, method)
-            except CannotBeAsked as error:
-                reasons.append(f"{method}: {error}")
-                continue
-            except UpstreamError as error:
-                reasons.append(f"{method}: {error}")
-                never = False
-                continue
-            except Exception as error:  # noqa: BLE001 - the edge: a method that breaks is not the last
-                self._log.failure(events.PRIORS_DELAYED, error, archive=pacs.name, method=method)
-                reasons.append(f"{method}: the attempt broke: {type(error).__name__}")
-                never = False
-                continue
-            never = False
-            outcome = self._judge(series, method, told, before)
+            outcome = self._try(series, pacs, method)
             if outcome.state is not None:
                 return outcome
-            answered = answered or outcome.answered
-            reasons.append(f"{method}: {outcome.reason}")
+            tried.append(outcome)
         here = self._here(series)
         unaccepted = self._unaccepted(series, pacs) if here == 0 else ""
         if unaccepted:
             return Outcome(state=PriorState.REFUSED, reason=unaccepted)
-        return Outcome(here=here, reason="; ".join(reasons), answered=answered, never=never)
+        return Outcome(
+            here=here,
+            reason="; ".join(f"{each.method}: {each.reason}" for each in tried),
+            answered=any(each.answered for each in tried),
+            never=all(each.never for each in tried),
+        )
+
+    def _try(self, series: PriorSeries, pacs: Pacs, method: RetrieveMethod) -> Outcome:
+        """Try one method, turning whatever is raised into an outcome, so that the next has its turn."""
+        with self._database.read() as ledger:
+            before = holdings.newest_arrival(ledger)
+        try:
+            told = self._retrieve(series, pacs, method)
+        except CannotBeAsked as error:
+            return Outcome(method=method, reason=str(error), never=True)
+        except UpstreamError as error:
+            return Outcome(method=method, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - the edge: a method that breaks is not the last
+            self._log.failure(events.PRIORS_DELAYED, error, archive=pacs.name, method=method)
+            return Outcome(method=method, reason=f"the attempt broke: {type(error).__name__}")
+        return self._judge(series, method, told, before)
 
     def _unaccepted(self, series: PriorSeries, pacs: Pacs) -> str:
         """Say of which SOP classes a series is, if it is of none that we accept: it never comes by C-MOVE or C-GET.
@@ -130,7 +131,7 @@ class Fetching:
     def _judge(self, series: PriorSeries, method: str, told: Fetched, before: int) -> Outcome:
         """Say what the ledger holds now that the archive has sent what it would."""
         if not self._wait_until_read(before):
-            return Outcome(reason="received, and not read yet")
+            return Outcome(method=method, reason="received, and not read yet")
         with self._database.read() as ledger:
             others = holdings.strangers(
                 ledger, series.patient_row, series.series_instance_uid, pacs=series.pacs, after=before
@@ -145,7 +146,7 @@ class Fetching:
             return Outcome(state=PriorState.FETCHED, here=here, method=method)
         refusals = "; ".join(dict.fromkeys(told.refusals))
         reason = f"{here} of {expected} instances came" + (f" ({refusals})" if refusals else "")
-        return Outcome(here=here, reason=reason, answered=True)
+        return Outcome(method=method, here=here, reason=reason, answered=True)
 
     def _here(self, series: PriorSeries) -> int:
         with self._database.read() as ledger:

@@ -173,6 +173,11 @@ class Library:
         with self.database.read() as ledger:
             return set(ledger.scalars(select(arrival.c.fetched_from)))
 
+    def counts(self) -> dict[str, int]:
+        """Return how many instances the archives say each series has."""
+        with self.database.read() as ledger:
+            return priors.instance_counts(ledger, self.row)
+
     def summary(self) -> list[dict[str, Any]]:
         """Return what is shown of the search."""
         with self.database.read() as ledger:

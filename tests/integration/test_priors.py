@@ -111,6 +111,7 @@ def test_each_method_brings_the_studies_that_lie_only_in_orthanc(
     assert (state.open, state.failed) == (False, False)
     assert state.text == "prior lookup at 2026-03-01 12:01: found 4, held 1, fetched 3"
     assert {series["method"] for each in library.summary()[0]["studies"] for series in each["series"]} == {method, None}
+    assert sorted(library.counts().values()) == [3, 3, 3, 3]  # the archive's, of what it sent and of what we held
     library.now += timedelta(seconds=90)
     library.ensure()
     assert library.due() == []
