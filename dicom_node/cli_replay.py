@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -160,7 +161,7 @@ def _replay(
 def _print(console: Console, told: Mapping[str, Any]) -> None:
     """Print one table per task, a row per decision, and what goes in at the end."""
     for task, found in told["tasks"].items():
-        table = Table(title=f"{task}: {_name(told)}")
+        table = Table(title=f"{task}: {_name(told)}", box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("clock", "because of", "images", "state", "inputs"):
             table.add_column(heading, no_wrap=True)
         table.add_column("why")

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.app import now
 from dicom_node.cli_options import find_patient, open_ledger
 from dicom_node.cohort_file import read_cohort
+from dicom_node.cohort_values import read_facts
 from dicom_node.errors import NodeError
+from dicom_node.ledger import cohort as ledger_cohort
 from dicom_node.ledger import history as ledger_history
 from dicom_node.ledger import identity
 from dicom_node.receive.reader import Reader, Unread
 from dicom_node.timeline.arrival_order import as_acquired
-from dicom_node.timeline.history import History, Rejected
+from dicom_node.timeline.history import CohortChanged, History, Rejected
 from dicom_node.timeline.model import CohortFacts
 from dicom_node.timeline.rejection import WRONG, RejectionNote
 from dicom_node.work.known import read_known
@@ -23,6 +25,9 @@ from dicom_node.work.known import read_known
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
+    from dicom_node.ledger.patients import Patient
     from dicom_node.settings import Settings
     from dicom_node.timeline.model import InstanceFacts
 
@@ -39,19 +44,36 @@ class Found:
 
 
 def from_ledger(settings: Settings, name: str) -> Found:
-    """Return a patient's history as the ledger remembers it; cohort, aliases and counts as they stand now."""
+    """Return a patient's history as the ledger remembers it; aliases and counts as they stand now."""
     with open_ledger(settings).read() as ledger:
         patient = find_patient(ledger, name)
         known = read_known(ledger, patient)
+        cohort, changes = _cohort_in_time(ledger, patient, known.cohort)
         history = History(
             patient=(patient.issuer, patient.patient_id),
-            events=tuple(ledger_history.events_of(ledger, patient.row_id)),
-            cohort=known.cohort,
+            events=(*ledger_history.events_of(ledger, patient.row_id), *changes),
+            cohort=cohort,
             stated=tuple(identity.stated(ledger, patient.row_id)),
             accepted=identity.accepted(ledger, patient.row_id),
             expected=known.expected,
         )
     return Found(histories=(history,), until=now())
+
+
+def _cohort_in_time(
+    ledger: Connection, patient: Patient, present: CohortFacts
+) -> tuple[CohortFacts, list[CohortChanged]]:
+    """Return what the cohort said at first, and every change by hand.
+
+    Where the audit does not lead to what it says at present, as after a merge, the present counts from the beginning.
+    """
+    told = ledger_cohort.changes(ledger, [ledger_cohort.subject(patient.issuer, patient.patient_id)])
+    if not told or not all({"before", "after"} <= set(each.details) for each in told):
+        return present, []
+    changes = [CohortChanged(at=each.at, cohort=read_facts(each.details["after"])) for each in told]
+    if changes[-1].cohort != present:
+        return present, []
+    return read_facts(told[0].details["before"]), changes
 
 
 def from_folder(settings: Settings, folder: Path, cohort_file: Path | None) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -108,6 +109,20 @@ def test_a_shuffled_ledger_ends_as_the_node_did(node: tuple[Path, list[runs.Run]
     config, made = node
     final = told("PHANTOM-1^^^PHANTOM", "--config", config, "--shuffle", 7)["final"]
     assert (final["state"], final["run_key"]) == ("reported", made[-1].run_key)
+
+
+def test_what_the_cohort_learned_later_counts_from_then_on(node: tuple[Path, list[runs.Run]], tmp_path: Path) -> None:
+    """A recurrence entered after the reports: they stand, and surveillance is over."""
+    config = tmp_path / "node" / "node.yaml"
+    shutil.copytree(node[0].parent, config.parent)
+    config.write_text(node[0].read_text(encoding="utf-8").replace(str(node[0].parent), str(config.parent)), "utf-8")
+    by_hand = ["cohort", "set", "PHANTOM-1", "--issuer", "PHANTOM", "--event", "2026-02-25", "--config", str(config)]
+    entered = CliRunner().invoke(main, by_hand)
+    assert entered.exit_code == 0, entered.output
+    found = told("PHANTOM-1", "--config", config)
+    assert sum(step["state"] == "due" for step in found["steps"]) == len(node[1])
+    assert [step["occasion"] for step in found["steps"][-2:]] == ["cohort", "end"]
+    assert found["final"]["state"] == "ended"
 
 
 def test_a_replay_of_the_ledger_changes_no_row_and_makes_no_file(node: tuple[Path, list[runs.Run]]) -> None:
