@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, func, insert, or_, select, update
@@ -12,6 +12,8 @@ from dicom_node.ledger.cohort import write_audit
 from dicom_node.ledger.identity import owner_row
 from dicom_node.ledger.patients import touch
 from dicom_node.ledger.tables import ArrivalState, arrival, instance, outbox_object, study
+from dicom_node.timeline.circumstances import heard
+from dicom_node.timeline.decision import StudyClock
 from dicom_node.timeline.model import InstanceFacts
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 MOST_TRIES: Final = 3
 FIRST_STAYS: Final = "the first copy stays"
 UNDER_ANOTHER_ID: Final = "the first copy stays; this one carries another ID of the patient"
-BURST_PAUSE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,21 +231,14 @@ def _bring_back(connection: Connection, arrival_id: int, patient_id: int, facts:
 def _receive_into_study(connection: Connection, patient_id: int, uid: str, at: datetime, *, stat: bool) -> None:
     held = connection.execute(select(study).where(study.c.study_instance_uid == uid)).one_or_none()
     if held is None:
-        connection.execute(
-            insert(study).values(
-                study_instance_uid=uid, patient=patient_id, burst_started_at=at, last_received_at=at, stat=stat
-            )
-        )
+        clock = heard(None, at)
+    else:
+        clock = heard(StudyClock(burst_started_at=held.burst_started_at, last_received_at=held.last_received_at), at)
+    times = {"burst_started_at": clock.burst_started_at, "last_received_at": clock.last_received_at}
+    if held is None:
+        connection.execute(insert(study).values(study_instance_uid=uid, patient=patient_id, stat=stat, **times))
         return
-    connection.execute(
-        update(study)
-        .where(study.c.study_instance_uid == uid)
-        .values(
-            burst_started_at=at if at - held.last_received_at > BURST_PAUSE else min(held.burst_started_at, at),
-            last_received_at=max(held.last_received_at, at),
-            stat=held.stat or stat,
-        )
-    )
+    connection.execute(update(study).where(study.c.study_instance_uid == uid).values(stat=held.stat or stat, **times))
 
 
 def _audit_conflict(connection: Connection, arrival_id: int, facts: InstanceFacts, reason: str) -> None:

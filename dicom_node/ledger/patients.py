@@ -10,6 +10,7 @@ from sqlalchemy import and_, insert, or_, select, update
 
 from dicom_node.errors import NodeError
 from dicom_node.ledger.tables import instance, patient, patient_alias, study
+from dicom_node.timeline.decision import StudyClock
 from dicom_node.timeline.model import InstanceFacts
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ class Patient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyReception:
-    """When the latest burst of a study's instances began and when its newest came, and whether it is urgent."""
+    """When a study arrived, and whether it is urgent."""
 
-    burst_started_at: datetime
-    last_received_at: datetime
+    clock: StudyClock
     stat: bool
 
 
@@ -160,7 +160,8 @@ def receptions(connection: Connection, row_id: int) -> dict[str, StudyReception]
     query = select(study).where(study.c.patient == row_id)
     return {
         row.study_instance_uid: StudyReception(
-            burst_started_at=row.burst_started_at, last_received_at=row.last_received_at, stat=row.stat
+            clock=StudyClock(burst_started_at=row.burst_started_at, last_received_at=row.last_received_at),
+            stat=row.stat,
         )
         for row in connection.execute(query)
     }

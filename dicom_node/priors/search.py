@@ -166,7 +166,9 @@ def _settled(
     """Return the held studies that nothing came of for a quiet period: an archive's count of them means something."""
     before = now - timedelta(seconds=settings.receive.quiet_period_s)
     received = patients.receptions(ledger, patient_row)
-    return frozenset(uid for uid in held_studies if uid not in received or received[uid].last_received_at <= before)
+    return frozenset(
+        uid for uid in held_studies if uid not in received or received[uid].clock.last_received_at <= before
+    )
 
 
 def _standing(ledger: Connection, patient_row: int, pacs: Pacs, settled: frozenset[str]) -> _Standing:

@@ -18,7 +18,6 @@ from dicom_node.timeline.decision import (
     Ended,
     Held,
     Ineligible,
-    StudyClock,
     UpToDate,
     Waiting,
 )
@@ -91,10 +90,7 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
             patient=known.person,
             bundle_digest=served.bundle_digest,
             identity=known.identity,
-            received={
-                uid: StudyClock(burst_started_at=each.burst_started_at, last_received_at=each.last_received_at)
-                for uid, each in known.received.items()
-            },
+            received={uid: each.clock for uid, each in known.received.items()},
             quiet_period_s=receive.quiet_period_s,
             max_wait_s=receive.max_wait_s,
             priors=search.look(ledger, patient.row_id, settings=rules.settings, held_studies=known.received, now=now),
