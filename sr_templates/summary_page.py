@@ -20,8 +20,8 @@ from sr_templates import wording
 from sr_templates.drawing import FONT, blank, rendered
 from sr_templates.headers import describe_series, new_object
 from sr_templates.orthogonal_views import orthogonal_views
-from sr_templates.saliency_capture import add_true_colour_pixels, source_images
 from sr_templates.template import check_outputs
+from sr_templates.true_colour import add_true_colour_pixels, source_images
 from sr_templates.uids import series_instance_uid, sop_instance_uid
 
 if TYPE_CHECKING:

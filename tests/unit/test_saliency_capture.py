@@ -12,8 +12,9 @@ from scipy.ndimage import center_of_mass
 from inference.results import SaliencyMap, SourceSlice
 from sr_templates.errors import ReportError
 from sr_templates.headers import to_bytes
-from sr_templates.saliency_capture import build_saliency, source_images
+from sr_templates.saliency_capture import build_saliency
 from sr_templates.template import load_template
+from sr_templates.true_colour import source_images
 from tests.factories.results import DAYS, SLICES, answer, mr_header, report_context, saliency_map
 
 TEMPLATE = load_template("glioma_recurrence")
