@@ -130,25 +130,9 @@ def serve(settings: Settings, role: str, slot: int, stop: threading.Event) -> No
 
 
 def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
-    """Start listener, indexer, reconciler and deliveries, as far as the role asks for them."""
+    """Start listener, indexer, reconciler and what talks to archives, as far as the role asks for them."""
     me = executor_id(role)
-    postman = Postman(
-        found.settings,
-        found.database,
-        found.folders.outbox,
-        found.log,
-        clock=now,
-        archive_for=_archive_for(found.settings),
-    )
-    librarian = Librarian(found.settings, found.database, found.files, found.log, now)
-    with_archives = (JobKind.DELIVER, JobKind.LOOKUP, JobKind.FETCH) if role in {"node", "deliver"} else ()
-    engine = Engine(
-        found.settings.engine_url,
-        executor_id=me,
-        listen=with_archives,
-        steps=Steps(deliver=postman.deliver, lookup=librarian.look_up, fetch=librarian.fetch),
-        locks=found.folders.locks,
-    )
+    engine = _node_engine(found, role, me)
     engine.start()
     stack.callback(engine.stop, drain_s=DRAIN_S)
     if role == "deliver":
@@ -158,6 +142,28 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     with found.database.write() as ledger:
         patients.touch_all(ledger)  # configuration or models may have changed: decide everything anew
         _audit_openings(found, ledger)
+    _start_ticks(found, engine, me, stack)
+    _start_listeners(found, stack)
+
+
+def _node_engine(found: Parts, role: str, me: str) -> Engine:
+    """Return the engine of a node: it submits everything, and does what needs archives unless it only listens."""
+    settings, database, log = found.settings, found.database, found.log
+    archive_for = _archive_for(settings)
+    postman = Postman(settings, database, found.folders.outbox, log, clock=now, archive_for=archive_for)
+    librarian = Librarian(settings, database, found.files, log, now)
+    with_archives = (JobKind.DELIVER, JobKind.LOOKUP, JobKind.FETCH) if role in {"node", "deliver"} else ()
+    return Engine(
+        settings.engine_url,
+        executor_id=me,
+        listen=with_archives,
+        steps=Steps(deliver=postman.deliver, lookup=librarian.look_up, fetch=librarian.fetch),
+        locks=found.folders.locks,
+    )
+
+
+def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> None:
+    """Have files indexed, cases decided and what is old swept away, each at its interval."""
     rules = Rules(settings=found.settings, selection=load_selection(selection_file(found.settings.selection)))
     reconciler = Reconciler(
         rules=rules,
@@ -169,12 +175,16 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
         log=found.log,
     )
     indexer = Indexer(found.database, found.files, stack.enter_context(Reader()), found.log)
+    images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
     scheduler = _scheduler(stack)  # after the reader, so that it stops before the reader is closed
     _every(scheduler, INDEX_S, indexer.run_once, found.log)
     _every(scheduler, TICK_S, reconciler.tick, found.log)
     _every(scheduler, SWEEP_S, lambda: sweep_cache(found, now()), found.log)
-    images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
     _every(scheduler, IMAGE_SWEEP_S, lambda: images.run_once(now()), found.log)
+
+
+def _start_listeners(found: Parts, stack: ExitStack) -> None:
+    """Listen for images and, where the site wants it, for what its registry says of patients."""
     listener = Listener(found.settings, found.database, found.files, found.log)
     listener.start()
     stack.callback(listener.stop)
