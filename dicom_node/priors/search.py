@@ -152,7 +152,7 @@ def ids_to_ask(ledger: Connection, patient_row: int, pacs: Pacs) -> list[str]:
 def has_unsafe_id(ledger: Connection, patient_row: int, settings: Settings) -> bool:
     """Say whether an archive would be asked about a patient, were the ID not dangerous in a query."""
     issuers = {pacs.default_issuer for pacs in settings.pacs if pacs.priors.methods}
-    known = identity.ids_of(ledger, patient_row)
+    known = identity.ids_of(ledger, patient_row) if issuers else []
     return any(issuer in issuers and not is_safe_in_query(patient_id) for issuer, patient_id in known)
 
 
