@@ -60,7 +60,7 @@ def _run(question: Question) -> Decision:
     """Say that the run of these inputs exists, is not worth making any more, or is due."""
     existing = question.existing
     if existing is not None:
-        return _existing(existing)
+        return _existing(existing, passed_over(question.reception.line, question.choice, question.task))
     inputs = question.inputs
     stale = _stale(question.task, inputs.dates[-1], question.now.date())
     if stale is not None:
@@ -81,7 +81,8 @@ def _run(question: Question) -> Decision:
     )
 
 
-def _existing(run: RunFacts) -> Decision:
+def _existing(run: RunFacts, newer: tuple[Reason, ...]) -> Decision:
+    """Say where the run of these inputs stands; exams that came after it and could not be used are named beside it."""
     if run.state is RunState.FAILED:
         text = f"run failed: {run.error or 'no reason recorded'}; `retry` after it is mended"
         return Held(reasons=(Reason(code="run-failed", text=text),))
@@ -90,7 +91,7 @@ def _existing(run: RunFacts) -> Decision:
         RunState.WITHDRAWN: "withdrawn or purged by hand; these inputs are not reported again",
     }
     reason = Reason(code=str(run.state), text=texts.get(run.state, str(run.state)))
-    return UpToDate(run_key=run.run_key, reasons=(reason,))
+    return UpToDate(run_key=run.run_key, reasons=(reason, *newer))
 
 
 def _stale(task: Task, newest: date, today: date) -> Reason | None:

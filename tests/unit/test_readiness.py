@@ -14,7 +14,7 @@ from dicom_node.timeline.decide import decide
 from dicom_node.timeline.decision import Circumstances, Decision, Due, Held, PriorsState, StudyClock, UpToDate, Waiting
 from dicom_node.timeline.model import Reason, Role, RunFacts, RunState, TimeLine
 from dicom_node.timeline.run_key import inputs_key
-from tests.factories.facts import BUNDLE_DIGEST, GLIOMA, PATIENT, SELECTION, a_cohort, a_series, a_task, follow_ups
+from tests.factories.facts import BUNDLE_DIGEST, GLIOMA, PATIENT, SELECTION, T1, a_cohort, a_series, a_task, follow_ups
 
 if TYPE_CHECKING:
     from dicom_node.timeline.model import InstanceFacts
@@ -196,3 +196,14 @@ def test_a_new_time_point_leaves_the_older_report_valid() -> None:
     more_history = decided(a_line(follow_ups(date(2025, 2, 1), *THREE)), runs=(a_report(first),))
     assert isinstance(more_history, Due)
     assert more_history.correction
+
+
+def test_an_unusable_exam_after_the_report_is_named_beside_it() -> None:
+    """Where the task says `name`, the report that was issued before it cannot say so any more: the case does."""
+    task = a_task(gates={"newest_exam_unusable": "name"})
+    first = decided(a_line(follow_ups(*THREE), task), task=task)
+    assert isinstance(first, Due)
+    newer = [*follow_ups(*THREE), *a_series(date(2025, 10, 6), T1)]
+    later = decided(a_line(newer, task), task=task, runs=(a_report(first),))
+    assert isinstance(later, UpToDate)
+    assert codes(later) == ["reported", "newer-exam-not-used"]
