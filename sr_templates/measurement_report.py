@@ -58,16 +58,23 @@ def build_report(
     )
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
-    ds.CodingSchemeIdentificationSequence = [codes.private_scheme()]
+    ds.CodingSchemeIdentificationSequence = coding_schemes(template)
     ds.CompletionFlag = completion(context.result)
     ds.VerificationFlag = "UNVERIFIED"  # only a human observer can verify
     ds.PreliminaryFlag = "PRELIMINARY"
     if context.record.predecessor is not None:
-        ds.PredecessorDocumentsSequence = [_predecessor(context.record.predecessor)]
+        ds.PredecessorDocumentsSequence = [_predecessor(context.record.predecessor, sop_class_uid)]
     _add_evidence(ds, context, references)
     for element in build_tree(context, template, references):
         ds.add(element)
     return ds
+
+
+def coding_schemes(template: ReportTemplate) -> list[Dataset]:
+    """Return who answers for each private scheme, ours and those of the template (PS3.3 C.12.1)."""
+    schemes = {each.designator: each.identification() for each in template.coding_schemes}
+    schemes.setdefault(codes.PRIVATE_SCHEME, codes.private_scheme())
+    return [schemes[designator] for designator in sorted(schemes)]
 
 
 def completion(result: Result) -> str:
@@ -129,16 +136,10 @@ def _sop_item(sop_class_uid: str, instance_uid: str) -> Dataset:
     return item
 
 
-def _predecessor(earlier: Predecessor) -> Dataset:
-    """Return the reference to the earlier report; only a correction of the same scans replaces it (CID 7009)."""
-    reference = InstanceRef(
-        sop_class_uid=earlier.sop_class_uid,
-        sop_instance_uid=earlier.sop_instance_uid,
-        series_instance_uid=earlier.series_instance_uid,
-        study_instance_uid=earlier.study_instance_uid,
-    )
-    item = hierarchy([reference])[0]
-    if earlier.same_time_points:
+def _predecessor(earlier: Predecessor, sop_class_uid: str) -> Dataset:
+    """Return the reference to the earlier report; only a correction of the newest scan's replaces it (CID 7009)."""
+    item = hierarchy([earlier.of_class(sop_class_uid)])[0]
+    if earlier.replaced:
         sop = item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
         sop.PurposeOfReferenceCodeSequence = [codes.REPLACED_REPORT]
     return item

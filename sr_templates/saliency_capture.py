@@ -69,7 +69,7 @@ def describe_capture(
     ds.BodyPartExamined = "HEAD"
     ds.PatientOrientation = ""
     ds.DerivationDescription = frames.description
-    ds.ImageComments = f"{'. '.join(wording.warnings(context))}. {wording.NOT_A_LESION}"
+    ds.ImageComments = f"{'. '.join(wording.warnings(context, template))}. {template.wording.not_a_lesion}"
 
 
 def _add_geometry(ds: Dataset, frames: SaliencyFrames) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from inference.results import SaliencyMap
-    from sr_templates.sources import ReportContext
+    from sr_templates.sources import ReportContext, SeriesEvidence
     from sr_templates.template import ReportTemplate
 
 _READABLE_PX = 384  # below this many pixels, burned-in text cannot be read
@@ -80,12 +80,12 @@ def draw_frames(
     Raises:
         ReportError: if the header is of another series or the map is not of this run.
     """
-    role = shown_role(context, saliency, source_header)
+    role = shown_series(context, saliency, source_header).role
     day = context.time_points[saliency.time_point].acquired.date().isoformat()
     threshold = template.saliency_threshold
     slices, shape = _choose(saliency)
     factors = (shape[0] / saliency.values.shape[1], shape[1] / saliency.values.shape[2])
-    lines = (wording.short_warning(context), f"{role} of {day}", wording.NOT_A_LESION)
+    lines = (wording.short_warning(context, template), f"{role} of {day}", template.wording.not_a_lesion)
     layer = legend(*shape, lines, threshold)
     return SaliencyFrames(
         role=role,
@@ -101,8 +101,8 @@ def draw_frames(
     )
 
 
-def shown_role(context: ReportContext, saliency: SaliencyMap, source_header: Dataset) -> str:
-    """Return the role of the series that a map lies on.
+def shown_series(context: ReportContext, saliency: SaliencyMap, source_header: Dataset) -> SeriesEvidence:
+    """Return the series that a map lies on.
 
     Raises:
         ReportError: if the header is of another series or the map is not of this run.
@@ -115,7 +115,7 @@ def shown_role(context: ReportContext, saliency: SaliencyMap, source_header: Dat
         raise ReportError(msg)
     for series in context.time_points[saliency.time_point].series:
         if series.instances[0].series_instance_uid == saliency.series_instance_uid:
-            return series.role
+            return series
     msg = f"saliency: expected a series of time point {saliency.time_point}, found a map of another series"
     raise ReportError(msg)
 

@@ -62,14 +62,18 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predecessor:
-    """The report before this one. `same_time_points`: this one replaces it; otherwise it stays valid."""
+    """The report before this one, in each SOP Class it was made in.
 
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
+    `replaced`: this one corrects it, for both speak of the same newest time point; otherwise it stays valid.
+    """
+
+    reports: tuple[InstanceRef, ...]
     issued: date
-    same_time_points: bool
+    replaced: bool
+
+    def of_class(self, sop_class_uid: str) -> InstanceRef:
+        """Return the report in a SOP Class, or in the first it was made in: what a destination holds of it."""
+        return next((each for each in self.reports if each.sop_class_uid == sop_class_uid), self.reports[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,8 @@ class ReportContext:
     device: Device
     remarks: tuple[str, ...] = ()
     phantom: bool = False  # the patient is a phantom
+    requested_by: str | None = None  # the person who ordered the run, where one did
+    template_digest: str = ""  # of the report template: other words, bands or language are another object
 
     def __post_init__(self) -> None:
         """Refuse a context that no honest report can be made from.

@@ -52,11 +52,11 @@ def render_summary(context: ReportContext, template: ReportTemplate, saliency: S
     """
     check_outputs(template, context.result)
     figure = blank(_SIZE_PX, _SIZE_PX, colour=_BACKGROUND)
-    _draw_warnings(figure, context)
+    _draw_warnings(figure, context, template)
     _draw_answer(figure, context, template)
     _draw_trajectory(figure, context, template)
     _draw_views(figure, context, template, saliency)
-    _draw_small_print(figure, context)
+    _draw_small_print(figure, context, template)
     return np.ascontiguousarray(rendered(figure)[..., :3])
 
 
@@ -75,7 +75,7 @@ def build_summary(context: ReportContext, pixels: NDArray[np.uint8], *, template
     ds.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     ds.BodyPartExamined = "HEAD"
     ds.PatientOrientation = ""
-    ds.ImageComments = ". ".join(wording.warnings(context))
+    ds.ImageComments = ". ".join(wording.warnings(context, template))
     ds.SourceImageSequence = source_images(
         SourceSlice(
             sop_class_uid=series.representative.sop_class_uid,
@@ -94,17 +94,22 @@ def _write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
     figure.text(x, y, text, **{"family": FONT, "color": _INK, "va": "top", "fontsize": 8, **style})
 
 
-def _draw_warnings(figure: Figure, context: ReportContext) -> None:
+def _draw_warnings(figure: Figure, context: ReportContext, template: ReportTemplate) -> None:
     """Draw what must be read first, across the top."""
-    lines = wording.warnings(context)
-    text = "\n".join(lines)
+    text = "\n".join(wording.warnings(context, template))
     _write(figure, 0.5, 0.985, text, ha="center", color=_WARNING, weight="bold", fontsize=10, linespacing=1.4)
 
 
 def _draw_answer(figure: Figure, context: ReportContext, template: ReportTemplate) -> None:
     """Draw the primary answer large, and the sentence that says what it means below it."""
     primary = next((each for each in context.result.outputs if each.name == template.primary), None)
-    _write(figure, 0.05, 0.895, "No answer" if primary is None else wording.percent(primary.probability), fontsize=34)
+    _write(
+        figure,
+        0.05,
+        0.895,
+        template.wording.page.no_answer if primary is None else wording.percent(primary.probability),
+        fontsize=34,
+    )
     sentence = "\n".join("\n".join(textwrap.wrap(line, 74)) for line in wording.answers(context, template))
     _write(figure, 0.26, 0.89, sentence, fontsize=11, linespacing=1.45)
 
@@ -112,14 +117,14 @@ def _draw_answer(figure: Figure, context: ReportContext, template: ReportTemplat
 def _draw_trajectory(figure: Figure, context: ReportContext, template: ReportTemplate) -> None:
     """Draw the probability over the dates of the scans; a synthetic model has no risk bands."""
     axes = figure.add_axes((0.09, 0.585, 0.86, 0.20), facecolor="#171d23")
-    axes.set_title("AI probability from the scans up to each date", loc="left", fontsize=9, color=_INK, family=FONT)
+    axes.set_title(template.wording.page.trajectory, loc="left", fontsize=9, color=_INK, family=FONT)
     scans = [date2num(_noon(point.acquired)) for point in context.time_points]
     margin = max((scans[-1] - scans[0]) * 0.08, 10.0)
     axes.set_xlim(scans[0] - margin, scans[-1] + margin)
     axes.set_ylim(0, 100)
     if context.result.model.synthetic:
         axes.text(
-            0.5, 0.5, "SYNTHETIC PHANTOM MODEL", transform=axes.transAxes, ha="center", va="center", family=FONT,
+            0.5, 0.5, template.wording.page.synthetic, transform=axes.transAxes, ha="center", va="center", family=FONT,
             fontsize=26, color=_WARNING, alpha=0.28, weight="bold",
         )  # fmt: skip
     else:
@@ -175,11 +180,13 @@ def _label_axes(axes: Axes, scans: list[float]) -> None:
 def _draw_views(figure: Figure, context: ReportContext, template: ReportTemplate, saliency: SaliencyMap | None) -> None:
     """Draw three cuts through the peak of the newest scan's saliency."""
     if saliency is None:
-        _write(figure, 0.5, 0.38, "No saliency map for this run", ha="center", fontsize=12, color=_SOFT)
+        _write(figure, 0.5, 0.38, template.wording.page.no_saliency, ha="center", fontsize=12, color=_SOFT)
         return
     day = context.time_points[saliency.time_point].acquired.date().isoformat()
     threshold = template.saliency_threshold
-    caption = f"{wording.NOT_A_LESION}; scan of {day}, cuts through the peak, colour from {threshold:.1f} to 1"
+    caption = template.wording.page.views.format(
+        warning=template.wording.not_a_lesion, date=day, threshold=f"{threshold:.1f}"
+    )
     _write(figure, 0.05, 0.545, caption, fontsize=9, color=_WARNING)
     width = _VIEW_PX / _SIZE_PX
     gap = (1 - 3 * width) / 4
@@ -197,14 +204,16 @@ def _draw_views(figure: Figure, context: ReportContext, template: ReportTemplate
             )  # fmt: skip
 
 
-def _draw_small_print(figure: Figure, context: ReportContext) -> None:
+def _draw_small_print(figure: Figure, context: ReportContext, template: ReportTemplate) -> None:
     """Write what was used, what was not, and which model answered; what does not fit stands in the report."""
-    model = _wrapped(wording.model(context))[:_MODEL_LINES]
-    method = (f"Saliency: {context.result.saliency_method}",) if context.result.saliency_method else ()
-    used = _wrapped((*wording.scans(context), *wording.predecessor(context), *wording.remarks(context), *method))
+    words, name = template.wording.page, context.result.saliency_method
+    model = _wrapped(wording.model(context, template))[:_MODEL_LINES]
+    method = (words.method.format(method=name),) if name else ()
+    selection = (*wording.scans(context, template), *wording.predecessor(context, template))
+    used = _wrapped((*selection, *wording.remarks(context, template), *method))
     room = _LINES - len(model)
     if len(used) > room:
-        used = [*used[: room - 1], f"... and {len(used) - room + 1} more lines: see the Structured Report"]
+        used = [*used[: room - 1], words.more.format(count=len(used) - room + 1)]
     _write(figure, 0.05, 0.195, "\n".join((*used, *model)), fontsize=8.5, linespacing=1.25)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
-from highdicom.sr import CodedConcept
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sr_templates.errors import ReportError
+from sr_templates.codings import CodeText, CodingScheme
+from sr_templates.errors import ReportError, TemplateError
+from sr_templates.words import Words
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from inference.results import Result
 
 
@@ -19,18 +23,6 @@ class _Strict(BaseModel):
     """Immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CodeText(_Strict):
-    """A coded concept as YAML; lengths as PS3.5 allows for SH and LO."""
-
-    value: Annotated[str, Field(min_length=1, max_length=16)]
-    scheme: Annotated[str, Field(min_length=1, max_length=16)]
-    meaning: Annotated[str, Field(min_length=1, max_length=64)]
-
-    def concept(self) -> CodedConcept:
-        """Return the code as highdicom writes it."""
-        return CodedConcept(self.value, self.scheme, self.meaning)
 
 
 class Band(_Strict):
@@ -80,6 +72,7 @@ class ReportTemplate(_Strict):
 
     name: str
     language: CodeText
+    coding_schemes: tuple[CodingScheme, ...]
     procedure: CodeText
     target_region: CodeText
     finding_site: CodeText
@@ -88,13 +81,52 @@ class ReportTemplate(_Strict):
     primary: str
     saliency_threshold: Annotated[float, Field(gt=0, lt=1)]
     outputs: dict[str, OutputTemplate]
+    wording: Words
 
     @model_validator(mode="after")
-    def _primary_is_an_output(self) -> ReportTemplate:
-        if self.primary not in self.outputs:
-            msg = f"primary: expected one of {sorted(self.outputs)}, found {self.primary!r}"
-            raise ValueError(msg)
+    def _agrees_with_itself(self) -> ReportTemplate:
+        problems = [*self._primary_problems(), *self._scheme_problems(), *self._concept_problems()]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
+
+    def _primary_problems(self) -> list[str]:
+        if self.primary in self.outputs:
+            return []
+        return [f"primary: expected one of {sorted(self.outputs)}, found {self.primary!r}"]
+
+    def _scheme_problems(self) -> list[str]:
+        declared = {each.designator for each in self.coding_schemes}
+        used = {code.scheme for code in self.codes if code.scheme.startswith("99")}
+        return [f"coding_schemes: expected {each} among them, for a code is of it" for each in sorted(used - declared)]
+
+    def _concept_problems(self) -> list[str]:
+        """A number is known by the name of its concept, so no two outputs may share one."""
+        names = [
+            (code.value, code.scheme)
+            for each in self.outputs.values()
+            for code in (each.probability, each.prefix_probability, each.category)
+        ]
+        twice = sorted({value for value, scheme in names if names.count((value, scheme)) > 1})
+        return [
+            f"outputs: expected a code of its own for each number and category, found {each} twice" for each in twice
+        ]
+
+    @property
+    def codes(self) -> tuple[CodeText, ...]:
+        """Return every code of the template."""
+        named = (self.language, self.procedure, self.target_region, self.finding_site)
+        of_outputs = (
+            code
+            for each in self.outputs.values()
+            for code in (each.probability, each.prefix_probability, each.category, *(band.code for band in each.bands))
+        )
+        return (*named, *of_outputs)
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of everything the template says: other words are another object."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
     def main(self) -> OutputTemplate:
@@ -131,31 +163,38 @@ def parse_template(text: str, *, origin: str) -> ReportTemplate:
     """Read a template from YAML; `origin` names it in errors.
 
     Raises:
-        ReportError: naming every wrong key, its value and the rule.
+        TemplateError: naming every wrong key, its value and the rule.
     """
     try:
         return ReportTemplate.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        msg = f"report template {origin}: not valid YAML: {error}"
-        raise ReportError(msg) from error
+        raise TemplateError((f"report template {origin}: not valid YAML: {' '.join(str(error).split())}",)) from error
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in each['loc']) or '(top)'}: {each['msg']}, found {each['input']!r}"
-            for each in error.errors()
-        ]
-        msg = f"report template {origin}: " + "; ".join(faults)
-        raise ReportError(msg) from error
+        raise TemplateError(tuple(f"report template {origin}: {_problem(each)}" for each in error.errors())) from error
+
+
+def _problem(fault: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in fault["loc"]) or "(top)"
+    rule = fault["msg"].removeprefix("Value error, ")
+    found = fault["input"]
+    shown = "" if isinstance(found, dict | list) else f", found {str(found)[:80]!r}"
+    return f"{place}: {rule}{shown}"
+
+
+def shipped_templates() -> list[str]:
+    """Return the names of the templates that ship with this package."""
+    names = [each.name for each in resources.files("sr_templates").iterdir()]
+    return sorted(each.removesuffix(".yaml") for each in names if each.endswith(".yaml"))
 
 
 def load_template(name: str) -> ReportTemplate:
-    """Read a template that ships with this package, for example `glioma_recurrence`.
+    """Read a template that ships with this package, for example `glioma_recurrence` or `glioma_recurrence.de`.
 
     Raises:
-        ReportError: if there is none of this name, or it is not valid.
+        TemplateError: if there is none of this name, or it is not valid.
     """
-    folder = resources.files("sr_templates")
-    known = sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+    known = shipped_templates()
     if name not in known:
-        msg = f"report template: expected one of {known}, found {name!r}"
-        raise ReportError(msg)
-    return parse_template(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"), origin=f"{name}.yaml")
+        raise TemplateError((f"report template: expected a path to a file .yaml or one of {known}, found {name!r}",))
+    text = resources.files("sr_templates").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_template(text, origin=f"{name}.yaml")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sr_templates.sources import ReportContext
 
 PROJECT_NAMESPACE = uuid.UUID("0d0d2a8e-5f0b-5c7e-9a64-7b7a4d6c1f35")
-LAYOUT_VERSION = "1"  # raise it whenever the objects change for the same input
+LAYOUT_VERSION = "2"  # raise it whenever the objects change for the same input
 
 
 def derive_uid(*parts: object) -> str:
@@ -62,10 +62,10 @@ def tracking_uid(patient_study: Dataset, task: str, what: str) -> str:
     return derive_uid("tracking", patient, task, what)
 
 
-def _encoding(context: ReportContext) -> tuple[int, ...]:
+def _encoding(context: ReportContext) -> tuple[object, ...]:
     """Return what tells an encoding from the first, whose UIDs are those of a run that was never corrected."""
     number = context.record.encoding
-    return (number,) if number > 1 else ()
+    return (context.template_digest, *((number,) if number > 1 else ()))
 
 
 def _rounded(value: Any) -> Any:

@@ -1,28 +1,21 @@
-"""The sentences of a report: plain text from values, shared by the SR, the captures and the summary page.
-
-The two warnings are constants and not part of a template, so that no site can word them away.
-"""
+"""What a report says, line by line: a template's sentences filled from values, for SR, captures and summary page."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+from inference.results import AbstentionKind
+from sr_templates.words import plain
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydicom import Dataset
 
-    from inference.results import Output, PrefixRisk
+    from inference.results import Output, PrefixRisk, QualityFlag
     from sr_templates.sources import ReportContext, TimePointEvidence
     from sr_templates.template import ReportTemplate
-
-RESEARCH_ONLY = "RESEARCH USE ONLY - NOT FOR CLINICAL DIAGNOSIS"
-UNVERIFIED_NOTE = "AI result, not verified by a physician"
-NOT_A_LESION = "AI saliency: not a lesion outline"
-SYNTHETIC_MODEL_LINE = "SYNTHETIC PHANTOM MODEL - trained on simulated images; its number says nothing about a human"
-SYNTHETIC_CATEGORY = "SYNTHETIC MODEL - NOT FOR CLINICAL USE"
-PHANTOM_PATIENT_LINE = "SYNTHETIC PHANTOM DATA - simulated images, not a human patient"
 
 
 def percent(probability: float) -> str:
@@ -34,20 +27,22 @@ def percent(probability: float) -> str:
     return f"{round(probability * 100)} %"
 
 
-def warnings(context: ReportContext) -> tuple[str, ...]:
+def warnings(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
     """Return what must be read before anything else; research use comes first."""
-    lines = [f"{RESEARCH_ONLY} - {UNVERIFIED_NOTE}"]
+    words = template.wording
+    lines = [words.research_only]
     if context.result.model.synthetic:
-        lines.append(SYNTHETIC_MODEL_LINE)
+        lines.append(words.synthetic_model)
     if context.phantom:
-        lines.append(PHANTOM_PATIENT_LINE)
+        lines.append(words.phantom_patient)
     return tuple(lines)
 
 
-def short_warning(context: ReportContext) -> str:
+def short_warning(context: ReportContext, template: ReportTemplate) -> str:
     """Return the warnings in one line that fits above an image."""
+    words = template.wording
     synthetic = context.result.model.synthetic or context.phantom
-    return "RESEARCH USE ONLY" + (" - SYNTHETIC PHANTOM" if synthetic else "")
+    return words.research_only_short + (f" - {words.synthetic_short}" if synthetic else "")
 
 
 def newest_scan(context: ReportContext) -> date:
@@ -55,49 +50,74 @@ def newest_scan(context: ReportContext) -> date:
     return context.time_points[-1].acquired.date()
 
 
-def horizon(context: ReportContext) -> str:
+def horizon(context: ReportContext, template: ReportTemplate) -> str:
     """Return the time the answer speaks about, with its end; empty if the task has no horizon."""
     days = context.result.horizon_days
     if days is None:
         return ""
     start = newest_scan(context)
-    return (
-        f" within {days} days of the scan of {start.isoformat()} (until {(start + timedelta(days=days)).isoformat()})"
-    )
+    return template.wording.horizon.format(days=days, scan=start, end=start + timedelta(days=days))
 
 
 def category(context: ReportContext, template: ReportTemplate, output: Output) -> str:
     """Return the risk band, or that a synthetic model has none."""
     if context.result.model.synthetic:
-        return SYNTHETIC_CATEGORY
+        return template.wording.synthetic_category
     return template.output(output.name).band(output.probability).label
 
 
-def interval(output: Output) -> str:
+def interval(output: Output, template: ReportTemplate) -> str:
     """Return the ensemble's interval in brackets, or nothing where there is none."""
     if output.lower is None or output.upper is None:
         return ""
-    return f" (95 % ensemble interval {percent(output.lower).removesuffix(' %')} to {percent(output.upper)})"
+    lower = percent(output.lower).removesuffix(" %")
+    return template.wording.interval.format(lower=lower, upper=percent(output.upper))
 
 
 def answers(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
     """Return one sentence per output, or the sentence that there is no answer and why."""
+    words, until = template.wording, horizon(context, template)
     abstention = context.result.abstention
     if abstention is not None:
-        return (f"NO ANSWER: {template.main.label}{horizon(context)} was not assessed. Reason: {abstention.reason}",)
+        cause = abstention_cause(abstention.kind, template)
+        reason = plain(abstention.reason)
+        return (words.no_answer.format(label=template.main.label, horizon=until, cause=cause, reason=reason),)
     return tuple(
-        f"{template.output(each.name).label}{horizon(context)}: {percent(each.probability)}{interval(each)}"
-        f" - {category(context, template, each)}"
+        words.answer.format(
+            label=template.output(each.name).label,
+            horizon=until,
+            probability=percent(each.probability),
+            interval=interval(each, template),
+            category=category(context, template, each),
+        )
         for each in context.result.outputs
     )
 
 
-def time_point(point: TimePointEvidence, number: int) -> str:
+def abstention_cause(kind: AbstentionKind, template: ReportTemplate) -> str:
+    """Return in words what kind of abstention it is."""
+    causes = template.wording.causes
+    by_kind = {
+        AbstentionKind.NOT_ATTEMPTED: causes.not_attempted,
+        AbstentionKind.INDETERMINATE: causes.indeterminate,
+        AbstentionKind.FAILURE: causes.failure,
+    }
+    return by_kind[kind]
+
+
+def time_point(point: TimePointEvidence, number: int, template: ReportTemplate) -> str:
     """Return a time point in a line: number from 1, date, kind, place relative to surgery, roles."""
-    days = point.days_from_surgery
-    since = "" if days is None else f", day {days} after surgery" if days >= 0 else f", {-days} days before surgery"
-    roles = ", ".join(series.role for series in point.series)
-    return f"{number}. {point.acquired.date().isoformat()} {point.kind}{since}: {roles}"
+    words, days = template.wording, point.days_from_surgery
+    since = ""
+    if days is not None:
+        since = words.after_surgery.format(days=days) if days >= 0 else words.before_surgery.format(days=-days)
+    return words.scan.format(
+        number=number,
+        date=point.acquired.date(),
+        kind=getattr(words.kinds, point.kind.replace("-", "_"), words.kinds.unknown),
+        since=since,
+        roles=", ".join(series.role for series in point.series),
+    )
 
 
 def prefix_of(context: ReportContext, index: int) -> PrefixRisk | None:
@@ -105,31 +125,44 @@ def prefix_of(context: ReportContext, index: int) -> PrefixRisk | None:
     return next((each for each in context.result.trajectory if each.n_scans == index + 1), None)
 
 
-def scans(context: ReportContext) -> tuple[str, ...]:
+def scans(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
     """Return the used scans, one per line, each with the probability that the scans up to it give."""
-    lines = [f"Scans used ({len(context.time_points)}), with the AI probability from the scans up to each:"]
-    for index, point in enumerate(context.time_points):
+    words, points = template.wording, context.time_points
+    title = words.scans_with_probability if context.result.trajectory else words.scans
+    lines = [title.format(count=len(points))]
+    for index, point in enumerate(points):
         prefix = prefix_of(context, index)
-        risk = "" if prefix is None else f" - {percent(prefix.probability)}"
-        lines.append(time_point(point, index + 1) + risk)
-    if not context.result.trajectory:
-        lines[0] = f"Scans used ({len(context.time_points)}):"
+        risk = "" if prefix is None else words.scan_probability.format(probability=percent(prefix.probability))
+        lines.append(time_point(point, index + 1, template) + risk)
     return tuple(lines)
 
 
-def remarks(context: ReportContext) -> tuple[str, ...]:
+def caution(flag: QualityFlag, template: ReportTemplate, *, placed: bool = True) -> str:
+    """Return a quality flag in the template's language, or as it was raised where that has no words for it."""
+    words = template.wording
+    place = "" if flag.time_point is None or not placed else words.caution_place.format(number=flag.time_point + 1)
+    message = words.cautions.get(flag.code, "{message}").format(message=plain(flag.message))
+    return words.caution.format(place=place, message=message)
+
+
+def notes(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
+    """Return what was not used and why, and whatever else the reader must know of the selection, one per line."""
+    return tuple(template.wording.note.format(message=plain(each)) for each in context.remarks)
+
+
+def remarks(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
     """Return quality flags, exclusions and notes, one per line."""
-    lines = []
-    for flag in context.result.flags:
-        place = "" if flag.time_point is None else f" (scan {flag.time_point + 1})"
-        lines.append(f"Caution{place}: {flag.message}")
-    return (*lines, *(f"Note: {each}" for each in context.remarks))
+    return (*(caution(flag, template) for flag in context.result.flags), *notes(context, template))
 
 
-def model(context: ReportContext) -> tuple[str, ...]:
+def model(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
     """Return which model answered and what it was trained on."""
-    card = context.result.model
-    return (f"Model: {card.name} {card.version}, {short_digest(card.digest)}", f"Trained on: {card.training_data}")
+    card, words = context.result.model, template.wording
+    name, version = plain(card.name), plain(card.version)
+    return (
+        words.model.format(name=name, version=version, digest=short_digest(card.digest)),
+        words.training.format(data=plain(card.training_data)),
+    )
 
 
 def short_digest(digest: str) -> str:
@@ -138,30 +171,30 @@ def short_digest(digest: str) -> str:
     return f"{scheme}:{value[:12]}" if scheme else value[:12]
 
 
-def predecessor(context: ReportContext) -> tuple[str, ...]:
+def predecessor(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
     """Return which earlier report this one replaces or follows."""
-    earlier = context.record.predecessor
+    earlier, words = context.record.predecessor, template.wording
     if earlier is None:
         return ()
-    if earlier.same_time_points:
-        return (f"Replaces the report of {earlier.issued.isoformat()} on the same scans.",)
-    return (f"Updates report of {earlier.issued.isoformat()}, which stays valid for its own scans.",)
+    return ((words.replaces if earlier.replaced else words.updates).format(date=earlier.issued),)
 
 
-def captures(images: Sequence[Dataset]) -> tuple[str, ...]:
+def captures(images: Sequence[Dataset], template: ReportTemplate) -> tuple[str, ...]:
     """Return where in the study the images of this result stand, for viewers that cannot follow a reference."""
-    found = [f"series {each.SeriesNumber} ({each.SeriesDescription})" for each in images]
-    return (f"Images of this result in this study: {', '.join(found)}",) if found else ()
+    words = template.wording
+    series = {each.SeriesInstanceUID: (each.SeriesNumber, each.SeriesDescription) for each in images}
+    found = [words.capture.format(number=number, description=text) for number, text in series.values()]
+    return (words.captures.format(images=", ".join(found)),) if found else ()
 
 
 def summary(context: ReportContext, template: ReportTemplate, images: Sequence[Dataset]) -> tuple[str, ...]:
     """Return the Summary of the report, line by line; `images` are the captures that it points at."""
     return (
-        *warnings(context),
+        *warnings(context, template),
         *answers(context, template),
-        *scans(context),
-        *remarks(context),
-        *captures(images),
-        *predecessor(context),
-        *model(context),
+        *scans(context, template),
+        *remarks(context, template),
+        *captures(images, template),
+        *predecessor(context, template),
+        *model(context, template),
     )

@@ -24,7 +24,7 @@ from sr_templates.sources import (
 from sr_templates.uids import derive_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import tzinfo
     from pathlib import Path
 
@@ -47,7 +47,9 @@ class Sources:
     timezone: tzinfo | None  # of the site's clock: DICOM times without an offset are local
     phantom: bool
     predecessor: Run | None
-    predecessor_report: OutboxObject | None
+    predecessor_reports: Sequence[OutboxObject]  # in each SOP Class
+    requested_by: str | None = None  # the person who ordered the run, where one did
+    template_digest: str = ""
     demographics: Demographics | None = None  # whom the header has to name; none: whom the newest study names
 
 
@@ -77,6 +79,8 @@ def build_context(run: Run, sources: Sources) -> ReportContext:
         device=_device(sources.ae_title, result),
         remarks=run.remarks,
         phantom=sources.phantom,
+        requested_by=sources.requested_by,
+        template_digest=sources.template_digest,
     )
 
 
@@ -138,16 +142,21 @@ def _series(point: InputTimePoint, series: InputSeries, paths: Mapping[str, Path
 
 
 def _predecessor(run: Run, sources: Sources) -> Predecessor | None:
-    earlier, report = sources.predecessor, sources.predecessor_report
-    if earlier is None or report is None or earlier.issued_at is None:
+    earlier, reports = sources.predecessor, sources.predecessor_reports
+    if earlier is None or not reports or earlier.issued_at is None:
         return None
     return Predecessor(
-        sop_class_uid=report.sop_class_uid,
-        sop_instance_uid=report.sop_instance_uid,
-        series_instance_uid=report.series_instance_uid,
-        study_instance_uid=report.study_instance_uid,
-        issued=earlier.issued_at.date(),
-        same_time_points=earlier.inputs.dates == run.inputs.dates,
+        reports=tuple(
+            InstanceRef(
+                sop_class_uid=each.sop_class_uid,
+                sop_instance_uid=each.sop_instance_uid,
+                series_instance_uid=each.series_instance_uid,
+                study_instance_uid=each.study_instance_uid,
+            )
+            for each in reports
+        ),
+        issued=earlier.issued_at.astimezone(sources.timezone).date(),
+        replaced=earlier.inputs.dates[-1] == run.inputs.dates[-1],
     )
 
 

@@ -225,7 +225,7 @@ class RunSteps:
             timezone=self.clock().tzinfo,
             phantom=phantom,
             predecessor=earlier,
-            predecessor_report=next((each for each in reports if each.kind == "report"), None),
+            predecessor_reports=[each for each in reports if each.kind.startswith("report")],
         )
 
     def _to_outbox(self, run: Run, position: int, encoded: EncodedObject) -> runs.OutboxObject:

@@ -21,7 +21,7 @@ from sr_templates.measurement_report import SOP_CLASS_UIDS, build_report
 from sr_templates.read_report import concept, read_report
 from sr_templates.render_html import to_html
 from sr_templates.saliency_capture import build_saliency
-from sr_templates.sources import Predecessor
+from sr_templates.sources import InstanceRef, Predecessor
 from sr_templates.summary_page import build_summary, render_summary
 from sr_templates.template import load_template
 from sr_templates.uids import derive_uid
@@ -45,16 +45,19 @@ def build(**changes: object) -> Dataset:
     return build_report(report_context(**changes), TEMPLATE)
 
 
-def earlier(*, same_time_points: bool) -> Predecessor:
+def earlier(*, replaced: bool) -> Predecessor:
     """Return a report of July."""
-    return Predecessor(
-        sop_class_uid=SOP_CLASS_UIDS["Comprehensive3DSR"],
-        sop_instance_uid=derive_uid("earlier"),
-        series_instance_uid=derive_uid("earlier series"),
-        study_instance_uid=mr_header(DAYS[-1 if same_time_points else -2], "T1c", 0).StudyInstanceUID,
-        issued=date(2024, 7, 16),
-        same_time_points=same_time_points,
+    study = mr_header(DAYS[-1 if replaced else -2], "T1c", 0).StudyInstanceUID
+    reports = tuple(
+        InstanceRef(
+            sop_class_uid=uid,
+            sop_instance_uid=derive_uid("earlier", name),
+            series_instance_uid=derive_uid("earlier series", name),
+            study_instance_uid=study,
+        )
+        for name, uid in SOP_CLASS_UIDS.items()
     )
+    return Predecessor(reports=reports, issued=date(2024, 7, 16), replaced=replaced)
 
 
 def items(ds: Dataset) -> list[Dataset]:
@@ -286,22 +289,22 @@ def test_a_synthetic_model_is_named_in_every_object_and_has_no_risk_band() -> No
 def test_a_correction_replaces_its_predecessor() -> None:
     """The same scans again: the older report is named as replaced."""
     context = report_context()
-    record = replace(context.record, predecessor=earlier(same_time_points=True), version=2)
+    record = replace(context.record, predecessor=earlier(replaced=True), version=2)
     ds = build_report(replace(context, record=record), TEMPLATE)
     sop = ds.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert sop.PurposeOfReferenceCodeSequence[0].CodeValue == "121360"
-    assert "Replaces the report of 2024-07-16 on the same scans." in read_report(ds).summary
+    assert "Replaces the report of 2024-07-16 on the same newest scan." in read_report(ds).summary
 
 
 def test_a_new_time_point_leaves_the_earlier_report_valid() -> None:
     """It is named as predecessor, without the purpose that would replace it."""
     context = report_context()
-    record = replace(context.record, predecessor=earlier(same_time_points=False))
+    record = replace(context.record, predecessor=earlier(replaced=False))
     ds = build_report(replace(context, record=record), TEMPLATE)
     sop = ds.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert "PurposeOfReferenceCodeSequence" not in sop
     assert any(line.startswith("Updates report of 2024-07-16") for line in read_report(ds).summary)
-    assert read_report(ds).predecessor_sop_instance_uid == derive_uid("earlier")
+    assert read_report(ds).predecessor_sop_instance_uid == derive_uid("earlier", "Comprehensive3DSR")
 
 
 def test_an_unknown_output_is_refused() -> None:

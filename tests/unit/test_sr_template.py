@@ -19,7 +19,7 @@ def test_the_shipped_template_loads() -> None:
 
 def test_an_unknown_template_names_those_there_are() -> None:
     """The reader of the error can choose."""
-    with pytest.raises(ReportError, match=r"expected one of \['glioma_recurrence'.*\], found 'other'"):
+    with pytest.raises(ReportError, match=r"one of \['glioma_recurrence'.*\], found 'other'"):
         load_template("other")
 
 
