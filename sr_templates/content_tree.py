@@ -85,8 +85,8 @@ def _device_observer(context: ReportContext) -> Iterable[Any]:
 
 
 def _capture(capture: Dataset) -> ImageContentItem:
-    """Return a reference to a capture of this run; what it shows follows from its frames."""
-    name = codes.SALIENCY_MAP if "NumberOfFrames" in capture else codes.SUMMARY_PAGE
+    """Return a reference to an image of this run; saliency lies somewhere in the patient, a page does not."""
+    name = codes.SALIENCY_MAP if "FrameOfReferenceUID" in capture else codes.SUMMARY_PAGE
     return ImageContentItem(name, capture.SOPClassUID, capture.SOPInstanceUID, relationship_type=CONTAINS)
 
 
