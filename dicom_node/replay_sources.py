@@ -84,7 +84,7 @@ def from_folder(settings: Settings, folder: Path, cohort_file: Path | None) -> F
         NodeError: if no file is an MR image.
     """
     issuer = settings.receive.default_issuer
-    rows = read_cohort(cohort_file, default_issuer=issuer) if cohort_file else []
+    rows = read_cohort(cohort_file, default_issuer=issuer, today=now().date()) if cohort_file else []
     cohort = {(row.issuer, row.patient_id): row.facts for row in rows}
     facts, notes, unread = _read(folder, issuer)
     if not facts:
