@@ -63,7 +63,6 @@ def _add_geometry(ds: Dataset, frames: SaliencyFrames, index: int) -> None:
     position, orientation = frames.position(index), frames.orientation
     ds.PixelSpacing = list(frames.spacing_mm)
     ds.SliceThickness = frames.thickness_mm
-    ds.SpacingBetweenSlices = frames.step_mm
     ds.ImageOrientationPatient = orientation
     ds.ImagePositionPatient = position
     ds.SliceLocation = decimal(float(np.dot(np.cross(orientation[:3], orientation[3:]), position)))

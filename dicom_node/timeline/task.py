@@ -126,9 +126,11 @@ class Eligibility(Document):
 
 
 class SaliencyRule(Document):
-    """For which time points saliency is written."""
+    """For which time points saliency is written, and as which objects."""
 
     time_points: Literal["newest", "all"] = "newest"
+    format: Literal["multi-frame", "single-frame"] = "multi-frame"  # one capture, or a series of one per slice
+    parametric_map: bool = False  # the values themselves too
 
 
 class Task(Document):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.work.report_context import header
 from sr_templates.headers import to_bytes
 from sr_templates.measurement_report import build_report
+from sr_templates.parametric_map import build_parametric_map
 from sr_templates.saliency_capture import build_saliency
+from sr_templates.single_frame_capture import build_saliency_series
 from sr_templates.summary_page import build_summary, render_summary
 from sr_templates.template import load_template
 
@@ -18,8 +20,14 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
+    from dicom_node.timeline.task import SaliencyRule
     from inference.results import SaliencyMap
     from sr_templates.sources import ReportContext
+    from sr_templates.template import ReportTemplate
+
+SALIENCY: Final = "saliency"
+PARAMETRIC_MAP: Final = "parametric-map"
+SUMMARY: Final = "summary"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,25 +42,58 @@ class EncodedObject:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Images:
+    """The images of one time point: all of them by kind, and those that the report points at."""
+
+    objects: tuple[tuple[str, Dataset], ...]
+    shown: tuple[Dataset, ...]
+
+
 def encode_objects(
-    context: ReportContext, maps: Sequence[SaliencyMap], report_template: str, paths: Mapping[str, Path]
+    context: ReportContext,
+    maps: Sequence[SaliencyMap],
+    report_template: str,
+    paths: Mapping[str, Path],
+    *,
+    saliency: SaliencyRule,
 ) -> list[EncodedObject]:
-    """Make every object of a run.
+    """Make every object of a run: saliency of each time point, the summary page, the report.
 
     Raises:
         NodeError: if an input file is lost.
         ReportError: if the context or template does not make a legal object.
     """
     template = load_template(report_template)
-    captures = [
-        build_saliency(context, each, header(paths, each.slices[0].sop_instance_uid), template=template)
-        for each in maps
-    ]
+    images = [_images(context, each, paths, template, saliency) for each in maps]
     page = render_summary(context, template, maps[-1] if maps else None)
     summary = build_summary(context, page, template=template)
-    report = build_report(context, template, references=[*captures, summary])
-    kinds = [*(("saliency", each) for each in captures), ("summary", summary), ("report", report)]
-    return [_encoded(kind, ds) for kind, ds in kinds]
+    shown = [ds for each in images for ds in each.shown]
+    report = build_report(context, template, references=[*shown, summary])
+    objects = [(kind, ds) for each in images for kind, ds in each.objects]
+    return [_encoded(kind, ds) for kind, ds in (*objects, (SUMMARY, summary), ("report", report))]
+
+
+def _images(
+    context: ReportContext,
+    saliency: SaliencyMap,
+    paths: Mapping[str, Path],
+    template: ReportTemplate,
+    rule: SaliencyRule,
+) -> _Images:
+    """Make what a task wants of one time point's saliency; of a series the report points at the capture of the peak."""
+    source = header(paths, saliency.slices[0].sop_instance_uid)
+    captures: tuple[Dataset, ...]
+    if rule.format == "single-frame":
+        captures, key = build_saliency_series(context, saliency, source, template=template)
+    else:
+        key = build_saliency(context, saliency, source, template=template)
+        captures = (key,)
+    maps = (build_parametric_map(context, saliency, source, template=template),) if rule.parametric_map else ()
+    return _Images(
+        objects=(*((SALIENCY, each) for each in captures), *((PARAMETRIC_MAP, each) for each in maps)),
+        shown=(key, *maps),
+    )
 
 
 def _encoded(kind: str, ds: Dataset) -> EncodedObject:

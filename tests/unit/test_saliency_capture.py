@@ -15,7 +15,8 @@ from sr_templates.headers import to_bytes
 from sr_templates.saliency_capture import build_saliency
 from sr_templates.template import load_template
 from sr_templates.true_colour import source_images
-from tests.factories.results import DAYS, SLICES, answer, mr_header, report_context, saliency_map
+from tests.factories.results import DAYS, answer, mr_header, report_context, saliency_map
+from tests.factories.saliency import oblique
 
 TEMPLATE = load_template("glioma_recurrence")
 
@@ -33,23 +34,6 @@ def frame_affine(ds: Dataset, frame: int) -> np.ndarray:
     orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
     position = ds.PerFrameFunctionalGroupsSequence[frame].PlanePositionSequence[0].ImagePositionPatient
     return np.column_stack([orientation[:3] * columns, orientation[3:] * rows, np.array(position, dtype=float)])
-
-
-def oblique(step_mm: float, planes: int = SLICES) -> SaliencyMap:
-    """Return a map on tilted slices with rows and columns of unequal spacing."""
-    angle = np.deg2rad(20)
-    x = np.array([np.cos(angle), np.sin(angle), 0.0])
-    z = np.array([0.0, -np.sin(0.3), np.cos(0.3)])
-    z -= x * np.dot(x, z)
-    z /= np.linalg.norm(z)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = 2.0 * x, 3.0 * np.cross(z, x), step_mm * z
-    affine[:3, 3] = (-40.0, -70.0, 12.0)
-    base = saliency_map()
-    values = np.zeros((planes, 40, 50), dtype=np.float32)
-    values[planes - 2, 12:15, 30:33] = 1.0
-    slices = tuple(replace(base.slices[0], frame=n + 1) for n in range(planes))
-    return replace(base, values=values, anatomy=values * 0 + 100, affine=affine, slices=slices)
 
 
 def coloured(frame: np.ndarray) -> np.ndarray:
