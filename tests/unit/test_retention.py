@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 from pydicom import dcmread
 
-from dicom_node.ledger import arrivals, cases, cohort, deliveries, patients, rejections, retention, runs
+from dicom_node.ledger import arrivals, cases, cohort, deliveries, patients, retention, runs
 from dicom_node.ledger.tables import ArrivalState, CaseState, arrival, case
 from dicom_node.observe.logs import open_log
 from dicom_node.receive.files import ORPHAN_AGE_S
-from dicom_node.receive.notes import read_note
 from dicom_node.settings import Logging, Retention
 from dicom_node.timeline.model import CohortFacts, Event, RunState, Surgery
 from dicom_node.work.judge import Rules
 from dicom_node.work.retention import ImageSweep
 from tests.factories.bench import ISSUER, NOW, Bench, flair_studies
-from tests.factories.notes import note, write_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -328,26 +326,11 @@ def test_a_file_left_by_a_crash_goes_at_the_next_start(bench: Bench, studies: li
     assert files_of(bench) == len(studies) - 1
 
 
-def test_a_rejected_scan_is_not_kept_for_a_live_case(bench: Bench, studies: list[Path], tmp_path: Path) -> None:
+def test_a_rejected_scan_is_not_kept_for_a_live_case(bench: Bench, studies: list[Path]) -> None:
     """What an archive took back is no candidate for anything."""
     end_deliveries(bench)
     first = [path for path in studies if path.parent == studies[0].parent]
-    written = write_note(note(first), tmp_path / "note")
-    with bench.database.write() as ledger:
-        new = arrivals.Arrival(
-            sop_instance_uid=written.stem,
-            sop_class_uid="1.2.840.10008.5.1.4.1.1.88.59",
-            transfer_syntax_uid="1.2.840.10008.1.2.1",
-            path=bench.instances.write((written.read_bytes(),)),
-            size_bytes=written.stat().st_size,
-            calling_ae_title="ARCHIVE",
-            default_issuer=ISSUER,
-            stat=False,
-            received_at=bench.now,
-        )
-        arrivals.record(ledger, new)
-        (pending,) = arrivals.pending(ledger, 2)
-        rejections.enter(ledger, pending.arrival_id, read_note(written, default_issuer=ISSUER))
+    bench.reject(*first)
     decide(bench)
     bench.now = LATER
     assert sweep(bench) == len(first) + 1  # and the note's own file
