@@ -14,6 +14,43 @@ if TYPE_CHECKING:
 
 _SUMMARY, _MEASUREMENT_GROUP = "121111", "125007"
 _TRACKING_UID, _TIME_POINT = "112040", "C2348792"
+_ALGORITHM_NAME, _ALGORITHM_VERSION, _ALGORITHM_PARAMETERS = "111001", "111003", "111002"
+_DAYS_FROM_SURGERY = "128740"
+_EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadInstance:
+    """An instance in the evidence of a report."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadTimePoint:
+    """A time point of a report; `roles` are those of the series that `source_sop_instance_uids` lie in, in order."""
+
+    day: str  # YYYYMMDD
+    days_from_surgery: int | None
+    roles: tuple[str, ...]
+    source_sop_instance_uids: tuple[str, ...]
+    probability: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRun:
+    """Which run a report is of, as the parameters of its algorithm say; version 0 or an empty text: not said."""
+
+    task: str
+    run_key: str
+    version: int
+    model_name: str
+    model_version: str
+    model_digest: str
+    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +59,25 @@ class ReadReport:
 
     sop_instance_uid: str
     summary: tuple[str, ...]
+    answer_code: str  # of the concept that the first number is about
     probability: float | None
     qualifier: str | None
     category: str
     tracking_uid: str
-    trajectory: tuple[tuple[str, float], ...]  # (date as YYYYMMDD, probability in 0..1), oldest first
-    input_sop_instance_uids: frozenset[str]  # every instance in the evidence, captures included
+    run: ReadRun
+    time_points: tuple[ReadTimePoint, ...]  # oldest first
+    evidence: tuple[ReadInstance, ...]  # the inputs, and the captures of the same run
     predecessor_sop_instance_uid: str | None
+
+    @property
+    def trajectory(self) -> tuple[tuple[str, float], ...]:
+        """Return (date as YYYYMMDD, probability in 0..1) of each time point that has one, oldest first."""
+        return tuple((each.day, each.probability) for each in self.time_points if each.probability is not None)
+
+    @property
+    def input_sop_instance_uids(self) -> frozenset[str]:
+        """Return every instance in the evidence, captures included."""
+        return frozenset(each.sop_instance_uid for each in self.evidence)
 
 
 def read_report(ds: Dataset) -> ReadReport:
@@ -50,12 +99,14 @@ def read_report(ds: Dataset) -> ReadReport:
     return ReadReport(
         sop_instance_uid=str(ds.SOPInstanceUID),
         summary=tuple(summary.split("\r\n")),
+        answer_code=concept(number),
         probability=_probability(number),
         qualifier=str(qualifier[0].CodeValue) if qualifier else None,
         category=str(_category(main).ConceptCodeSequence[0].CodeMeaning),
         tracking_uid=str(_required(main, _TRACKING_UID).UID),
-        trajectory=tuple(_trajectory(groups)),
-        input_sop_instance_uids=frozenset(_evidence(ds)),
+        run=_run(main),
+        time_points=tuple(_time_points(groups)),
+        evidence=tuple(_evidence(ds)),
         predecessor_sop_instance_uid=_predecessor(ds),
     )
 
@@ -73,8 +124,18 @@ def _descendants(item: Dataset) -> Iterator[Dataset]:
         yield from _descendants(child)
 
 
+def _children(item: Dataset, code_value: str) -> Iterator[Dataset]:
+    return (each for each in item.get("ContentSequence", ()) if concept(each) == code_value)
+
+
 def _child(item: Dataset, code_value: str) -> Dataset | None:
-    return next((each for each in item.get("ContentSequence", ()) if concept(each) == code_value), None)
+    return next(_children(item, code_value), None)
+
+
+def _text(item: Dataset, code_value: str) -> str:
+    """Return the text of a child, empty where there is none."""
+    child = _child(item, code_value)
+    return "" if child is None else str(child.get("TextValue", ""))
 
 
 def _required(item: Dataset, code_value: str) -> Dataset:
@@ -104,23 +165,70 @@ def _probability(number: Dataset) -> float | None:
     return float(measured[0].NumericValue) / 100 if measured else None
 
 
-def _trajectory(groups: list[Dataset]) -> Iterator[tuple[str, float]]:
-    """Yield date and probability of each time point group that has one."""
+def _parameters(group: Dataset) -> dict[str, str]:
+    """Return the parameters of a group's algorithm, each `name=value` (TID 4019)."""
+    texts = (str(each.get("TextValue", "")) for each in _children(group, _ALGORITHM_PARAMETERS))
+    return {name: value for name, found, value in (text.partition("=") for text in texts) if found}
+
+
+def _run(main: Dataset) -> ReadRun:
+    said = _parameters(main)
+    version = said.get("report version", "")
+    return ReadRun(
+        task=said.get("task", ""),
+        run_key=said.get("run", ""),
+        version=int(version) if version.isdecimal() else 0,
+        model_name=_text(main, _ALGORITHM_NAME),
+        model_version=_text(main, _ALGORITHM_VERSION),
+        model_digest=said.get("weights", ""),
+        synthetic="training data" in said,
+    )
+
+
+def _time_points(groups: list[Dataset]) -> Iterator[ReadTimePoint]:
+    """Yield what each time point group says (TID 1501 with the context of TID 1502)."""
     for group in groups:
         point = _child(group, _TIME_POINT)
         if point is None:
             continue
-        for item in group.ContentSequence:
-            if item.ValueType == "NUM" and item.RelationshipType == "CONTAINS" and item.MeasuredValueSequence:
-                yield str(point.TextValue), float(item.MeasuredValueSequence[0].NumericValue) / 100
+        numbers = [_probability(each) for each in group.ContentSequence if _is_contained_number(each)]
+        yield ReadTimePoint(
+            day=str(point.TextValue),
+            days_from_surgery=_days_from_surgery(group),
+            roles=tuple(_parameters(group).get("roles", "").split()),
+            source_sop_instance_uids=tuple(_sources(group)),
+            probability=next((each for each in numbers if each is not None), None),
+        )
 
 
-def _evidence(ds: Dataset) -> Iterator[str]:
-    """Yield the UID of every instance in both evidence sequences."""
-    for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
-        for study in ds.get(keyword, ()):
-            for series in study.ReferencedSeriesSequence:
-                yield from (str(each.ReferencedSOPInstanceUID) for each in series.ReferencedSOPSequence)
+def _is_contained_number(item: Dataset) -> bool:
+    return bool(item.get("ValueType") == "NUM" and item.get("RelationshipType") == "CONTAINS")
+
+
+def _days_from_surgery(group: Dataset) -> int | None:
+    offset = next((each for each in _descendants(group) if concept(each) == _DAYS_FROM_SURGERY), None)
+    measured = None if offset is None else offset.get("MeasuredValueSequence")
+    return int(measured[0].NumericValue) if measured else None
+
+
+def _sources(group: Dataset) -> Iterator[str]:
+    """Yield the instances that a group's images are."""
+    for each in group.ContentSequence:
+        if each.get("ValueType") == "IMAGE":
+            yield str(each.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+
+
+def _evidence(ds: Dataset) -> Iterator[ReadInstance]:
+    """Yield every instance of both evidence sequences."""
+    for study in (each for keyword in _EVIDENCE for each in ds.get(keyword, ())):
+        for series in study.ReferencedSeriesSequence:
+            for each in series.ReferencedSOPSequence:
+                yield ReadInstance(
+                    sop_class_uid=str(each.ReferencedSOPClassUID),
+                    sop_instance_uid=str(each.ReferencedSOPInstanceUID),
+                    series_instance_uid=str(series.SeriesInstanceUID),
+                    study_instance_uid=str(study.StudyInstanceUID),
+                )
 
 
 def _predecessor(ds: Dataset) -> str | None:
