@@ -14,6 +14,8 @@ REPORT_TITLE = CodedConcept("126001", "DCM", "Oncology Measurement Report")
 SUMMARY = CodedConcept("121111", "DCM", "Summary")
 PROCEDURE_REPORTED = CodedConcept("121058", "DCM", "Procedure reported")
 DEVICE = CodedConcept("121007", "DCM", "Device")
+PERSON = CodedConcept("121006", "DCM", "Person")
+COMMENT = CodedConcept("121106", "DCM", "Comment")
 IMAGE_LIBRARY = CodedConcept("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP = CodedConcept("126200", "DCM", "Image Library Group")
 IMAGING_MEASUREMENTS = CodedConcept("126010", "DCM", "Imaging Measurements")
@@ -60,6 +62,9 @@ SYNTHETIC_MODEL = private("SYNTHETIC_MODEL", "SYNTHETIC MODEL - NOT FOR CLINICAL
 NO_CATEGORY = private("NO_CATEGORY", "No category: the AI gave no answer")
 SALIENCY_MAP = private("SALIENCY_MAP", "AI saliency map (not a lesion outline)")
 SUMMARY_PAGE = private("SUMMARY_PAGE", "AI summary page")
+PARAMETRIC_MAP = private("SALIENCY_VALUES", "AI saliency as a parametric map (not a lesion outline)")
+SELECTION = private("SELECTION", "Selection of the scans: remarks and exclusions")
+SERIES_ROLE = private("SERIES_ROLE", "What the series was used as")
 
 
 def private_scheme() -> CodingSchemeIdentificationItem:

@@ -10,6 +10,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, Enhanc
 from sr_templates import codes
 from sr_templates.content_tree import build_tree
 from sr_templates.headers import describe_series, new_object
+from sr_templates.self_check import refuse_faults
 from sr_templates.sources import InstanceRef
 from sr_templates.template import check_outputs
 from sr_templates.uids import series_instance_uid, sop_instance_uid
@@ -29,6 +30,12 @@ SOP_CLASS_UIDS: dict[SopClass, str] = {
     "ComprehensiveSR": ComprehensiveSRStorage,
     "EnhancedSR": EnhancedSRStorage,
 }
+# What the outbox calls them (at most 16 characters).
+KINDS: dict[SopClass, str] = {
+    "Comprehensive3DSR": "report",
+    "ComprehensiveSR": "report-compr",
+    "EnhancedSR": "report-enhanced",
+}
 SERIES_NUMBER = 9001
 
 
@@ -44,7 +51,8 @@ def build_report(
     `references` are the secondary captures of the same run, which the report points at.
 
     Raises:
-        ReportError: if the template does not know an output of the result, or its primary one is missing.
+        ReportError: if the template does not know an output of the result, its primary one is missing, or the report
+            would break a rule of ours.
     """
     check_outputs(template, context.result)
     sop_class_uid = SOP_CLASS_UIDS[sop_class]
@@ -67,7 +75,24 @@ def build_report(
     _add_evidence(ds, context, references)
     for element in build_tree(context, template, references):
         ds.add(element)
+    refuse_faults(ds)
     return ds
+
+
+def build_reports(
+    context: ReportContext, template: ReportTemplate, references: Sequence[Dataset]
+) -> dict[str, Dataset]:
+    """Return the report in every SOP Class by kind, in the order in which a destination is asked for them.
+
+    One tree, three instances with UIDs of their own: a destination is sent the first that it accepts.
+
+    Raises:
+        ReportError: as `build_report`.
+    """
+    return {
+        kind: build_report(context, template, references=references, sop_class=sop_class)
+        for sop_class, kind in KINDS.items()
+    }
 
 
 def coding_schemes(template: ReportTemplate) -> list[Dataset]:

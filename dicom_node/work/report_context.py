@@ -25,7 +25,7 @@ from sr_templates.uids import derive_uid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import tzinfo
+    from datetime import date, tzinfo
     from pathlib import Path
 
     from pydicom import Dataset
@@ -130,15 +130,24 @@ def _series(point: InputTimePoint, series: InputSeries, paths: Mapping[str, Path
         for each in series.instances
     )
     middle = instances[len(instances) // 2]
-    frames = int(header(paths, middle.sop_instance_uid).get("NumberOfFrames", 0) or 0)
+    image = header(paths, middle.sop_instance_uid)
+    frames = int(image.get("NumberOfFrames", 0) or 0)
     return SeriesEvidence(
         role=series.role.value,
-        study_date=point.acquired_on,
+        study_date=_study_date(image) or point.acquired_on,
         frame_of_reference_uid=series.frame_of_reference_uid,
         instances=instances,
         representative=middle,
         representative_frame=frames // 2 + 1 if frames else None,
     )
+
+
+def _study_date(image: Dataset) -> date | None:
+    """Return the Study Date, which is not the day of the scan where a study passed midnight; None if it says none."""
+    try:
+        return datetime.strptime(str(image.get("StudyDate", "")).strip(), "%Y%m%d").date()  # noqa: DTZ007 - only a day
+    except ValueError:
+        return None
 
 
 def _predecessor(run: Run, sources: Sources) -> Predecessor | None:
