@@ -190,7 +190,7 @@ class Orthanc(HttpArchive):
 
 
 class DicomWeb(HttpArchive):
-    """A PACS reached by DICOMweb (QIDO-RS, WADO-RS): `url` is the root of its services."""
+    """A PACS reached by DICOMweb (QIDO-RS, WADO-RS, STOW-RS): `url` is the root of its services."""
 
 
 class Window(Document):
@@ -236,6 +236,19 @@ class Priors(Document):
         return pattern
 
 
+class StorageCommitment(Document):
+    """Whether an archive is asked to commit itself to what it was sent, how long its answer may take, how often."""
+
+    enabled: bool = False
+    wait_h: float = Field(default=24, gt=0)  # archives commit at once, at night, or never
+    most_requests: int = Field(default=7, ge=1, le=100)
+
+
+def _commitment(value: object) -> object:
+    """Read a plain yes or no as `enabled`."""
+    return {"enabled": value} if isinstance(value, bool) else value
+
+
 def _priors(value: object) -> object:
     """Read a plain list as the list of methods."""
     return {"methods": value} if isinstance(value, list | tuple) else value
@@ -259,7 +272,8 @@ class Pacs(Document):
     default_issuer: str | None = None
     results: bool = True
     priors: Annotated[Priors, BeforeValidator(_priors)] = Priors()
-    storage_commitment: Literal[False] = False
+    storage_commitment: Annotated[StorageCommitment, BeforeValidator(_commitment)] = StorageCommitment()
+    compress_saliency: bool = False  # JPEG-LS lossless where the archive accepts it
     allow_unvalidated: bool = False
     retry: Retry = Retry()
 
@@ -268,8 +282,8 @@ class Pacs(Document):
         if self.dimse is None and self.orthanc is None and self.dicomweb is None:
             msg = "give at least one of dimse, dicomweb, orthanc: the ways to reach this archive"
             raise ValueError(msg)
-        if self.results and self.dimse is None and self.orthanc is None:
-            msg = "results: needs dimse or orthanc (STOW-RS is not in this version); else set results: false"
+        if self.storage_commitment.enabled and self.dimse is None:
+            msg = "storage_commitment: needs the section dimse; it is a DIMSE service"
             raise ValueError(msg)
         return self
 

@@ -1,4 +1,4 @@
-"""How an attempt to deliver ended: done, try again, or never again without a person."""
+"""What an attempt to deliver is about, and how it ended: done, try again, or never again without a person."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of one attempt; `reason` never quotes a data set. `encoding` says what to make of a void report."""
+    """The end of one attempt; `reason` never quotes a data set. `encoding` says what to make of a void report.
+
+    `taken` are the SOP Instance UIDs that the archive holds of it or may hold, for their answer was lost; None: nobody
+    knows. `report_class` is the SOP class in which it takes the report, where that was settled.
+    """
 
     verdict: Verdict
     reason: str = ""
     encoding: Encoding | None = None
+    taken: tuple[str, ...] | None = ()
+    report_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +46,20 @@ class Parcel:
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
+    kind: str = ""
 
 
-DELIVERED = Outcome(verdict=Verdict.DELIVERED)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one attempt sends: every object, then the report in the first of its SOP classes that the archive takes."""
+
+    objects: tuple[Parcel, ...]
+    reports: tuple[Parcel, ...] = ()
+
+    @property
+    def parcels(self) -> tuple[Parcel, ...]:
+        """Everything that may be sent."""
+        return (*self.objects, *self.reports)
 
 
 def judge_store_status(status: int) -> Outcome:
@@ -52,10 +69,10 @@ def judge_store_status(status: int) -> Outcome:
     same bytes. 0xA7xx (out of resources) and 0x0110/0x0213 may pass; everything else will fail again.
     """
     if status in {0x0000, 0x0001, 0x0107, 0x0111, 0x0116} or 0xB000 <= status <= 0xBFFF:
-        return DELIVERED
+        return Outcome(verdict=Verdict.DELIVERED)
     if 0xA700 <= status <= 0xA7FF or status in {0x0110, 0x0213}:
-        return Outcome(verdict=Verdict.RETRY, reason=f"C-STORE status 0x{status:04X}: the archive lacks resources")
-    return Outcome(verdict=Verdict.FAILED, reason=f"C-STORE status 0x{status:04X}: refused by the archive")
+        return Outcome(verdict=Verdict.RETRY, reason=f"status 0x{status:04X}: the archive lacks resources")
+    return Outcome(verdict=Verdict.FAILED, reason=f"status 0x{status:04X}: refused by the archive")
 
 
 def next_wait(attempts: int, retry: Retry) -> timedelta:

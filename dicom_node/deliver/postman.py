@@ -1,20 +1,23 @@
 """One attempt to deliver one report to one destination, with what follows written into the ledger.
 
 A job key is "<run key>/<destination>/<attempt>", so that the engine runs every attempt once and the ledger says when
-the next one is due. A destination that was not asked just now whose study it is gets asked first (invariant 15).
+the next one is due. A destination that was not asked just now whose study it is gets asked first (invariant 15). A
+rejection note goes without asking: it names what the archive holds, whoever that is filed under today. Where storage
+commitment is configured, asking for it is the next attempt of a report that was sent.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node import events
-from dicom_node.deliver import dimse, orthanc
-from dicom_node.deliver.outcome import Outcome, Parcel, Verdict, next_wait
+from dicom_node.deliver import dimse, orthanc, stow
+from dicom_node.deliver.consignment import find, job_key
+from dicom_node.deliver.notary import Notary
+from dicom_node.deliver.outcome import Outcome, Verdict, next_wait
 from dicom_node.errors import NodeError
-from dicom_node.ledger import deliveries, encodings, identity, patients, runs
+from dicom_node.ledger import deliveries, encodings, patients
 from dicom_node.ledger.tables import DeliveryState
 from dicom_node.work import demographics
 from dicom_node.work.demographics import AnotherPatientError, Answer
@@ -26,10 +29,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from dicom_node.deliver.consignment import Consignment
+    from dicom_node.deliver.outcome import Load
     from dicom_node.ledger.database import Database
     from dicom_node.ledger.deliveries import Delivery
-    from dicom_node.ledger.encodings import Demographics
-    from dicom_node.ledger.runs import OutboxObject, Run
     from dicom_node.observe.logs import Log
     from dicom_node.settings import Pacs, Settings
     from dicom_node.work.demographics import ArchiveFor
@@ -39,30 +42,8 @@ EVENTS: Final[Mapping[DeliveryState, str]] = {
     DeliveryState.PENDING: events.DELIVERY_VOIDED,
     DeliveryState.RETRYING: events.DELIVERY_RETRIED,
     DeliveryState.DEAD: events.DELIVERY_DIED,
+    DeliveryState.VOID: events.DELIVERY_VOIDED,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consignment:
-    """What one attempt is about: the report as it was encoded, and every (issuer, PatientID) of its patient."""
-
-    delivery: Delivery
-    run: Run
-    objects: list[OutboxObject]
-    ids: list[tuple[str, str]]
-
-    @property
-    def named(self) -> Demographics:
-        """Whom the report names; of one encoded by a version that kept no record of it only the ID is known."""
-        kept = self.run.encodings.get(self.delivery.encoding)
-        if kept is not None:
-            return kept.demographics
-        return encodings.Demographics(issuer=self.run.issuer, patient_id=self.run.patient_id)
-
-
-def job_key(delivery: Delivery) -> str:
-    """Return the key of the next attempt of a delivery."""
-    return f"{delivery.run_key}/{delivery.destination}/{delivery.attempts + 1}"
 
 
 class Postman:
@@ -85,33 +66,20 @@ class Postman:
         self._log = log
         self._clock = clock
         self._archive_for = archive_for
+        self._notary = Notary(settings, database, log, clock)
 
     def deliver(self, key: str) -> None:
         """Make the attempt that the key names, unless it was made already."""
-        consignment = self._find(key)
+        with self._database.read() as ledger:
+            consignment = find(ledger, key)
         if consignment is None:
             return
-        delivery = consignment.delivery
+        delivery, pacs = consignment.delivery, self._archives.get(key.split("/")[1])
         self._log.info(events.STEP_STARTED, step="deliver", run=delivery.run_key[:12], destination=delivery.destination)
-        self._record(consignment, self._try(consignment, self._archives.get(delivery.destination)))
-
-    def _find(self, key: str) -> Consignment | None:
-        run_key, destination, _ = key.split("/")
-        with self._database.read() as ledger:
-            delivery, run = deliveries.get(ledger, run_key, destination), runs.get(ledger, run_key)
-            if delivery is None or run is None:
-                return None
-            if delivery.state not in deliveries.OPEN_STATES or job_key(delivery) != key:
-                return None
-            objects = runs.objects_of(ledger, run_key, delivery.encoding)
-            if not objects and delivery.encoding > 1:
-                return None  # voided by another destination's answer since this attempt was due; due again once made
-            return Consignment(
-                delivery=delivery,
-                run=run,
-                objects=objects,
-                ids=identity.ids_of(ledger, patients.survivor(ledger, run.patient_row)),
-            )
+        if delivery.state is DeliveryState.SENT:
+            self._notary.ask(consignment, pacs)
+        else:
+            self._record(consignment, self._try(consignment, pacs))
 
     def _try(self, consignment: Consignment, pacs: Pacs | None) -> Outcome:
         """Ask and send, turning whatever is raised into an outcome, so that every attempt has its end in the ledger."""
@@ -120,36 +88,31 @@ class Postman:
         except AnotherPatientError as error:
             return Outcome(verdict=Verdict.MISFILED, reason=str(error))
         except NodeError as error:
-            return Outcome(verdict=Verdict.FAILED, reason=str(error))
+            return Outcome(verdict=Verdict.FAILED, reason=str(error), taken=None)
         except Exception as error:  # noqa: BLE001 - the edge: an attempt that breaks is tried again with backoff
             self._log.failure(events.DELIVERY_RETRIED, error)
-            return Outcome(verdict=Verdict.RETRY, reason=f"the attempt broke: {type(error).__name__}")
+            return Outcome(verdict=Verdict.RETRY, reason=f"the attempt broke: {type(error).__name__}", taken=None)
 
     def _ask_and_send(self, consignment: Consignment, pacs: Pacs | None) -> Outcome:
         if pacs is None:
             return Outcome(verdict=Verdict.FAILED, reason="this destination is no longer in the configuration")
-        parcels = self._parcels(consignment)
+        load = consignment.load(self._outbox)
         objection = self._ask(consignment, pacs) if self._must_ask(consignment) else None
-        return objection or self._send(parcels, pacs)
-
-    def _parcels(self, consignment: Consignment) -> list[Parcel]:
-        parcels = [
-            Parcel(
-                path=self._outbox / each.path,
-                sop_class_uid=each.sop_class_uid,
-                sop_instance_uid=each.sop_instance_uid,
-            )
-            for each in consignment.objects
-        ]
-        missing = [each.path.name for each in parcels if not each.path.is_file()]
-        if missing or not parcels:
-            msg = f"outbox: expected {len(parcels)} objects, missing {', '.join(missing) or 'all'}"
-            raise NodeError(msg)
-        return parcels
+        if objection is not None:
+            return objection
+        with self._database.write() as ledger:
+            current = deliveries.get(ledger, consignment.delivery.run_key, pacs.name)
+            if current is None or _another(current, consignment.delivery):
+                return Outcome(verdict=Verdict.VOID, reason="withdrawn before it was sent")
+            if current.note is None:
+                deliveries.begin(ledger, current, [each.sop_instance_uid for each in load.parcels])
+        return self._send(load, pacs)
 
     def _must_ask(self, consignment: Consignment) -> bool:
         """Say whether this destination has to be asked: unless it answered just before the report was encoded."""
         delivery, run = consignment.delivery, consignment.run
+        if delivery.note is not None:
+            return False
         kept = run.encodings.get(delivery.encoding)
         asked = kept is not None and kept.asked.get(delivery.destination) == Answer.ANSWERED
         fresh = run.encoded_at is not None and self._clock() - run.encoded_at <= NOT_DELAYED
@@ -178,20 +141,22 @@ class Postman:
             encoding=encodings.Encoding(demographics=told, asked={pacs.name: answer.value}),
         )
 
-    def _send(self, parcels: list[Parcel], pacs: Pacs) -> Outcome:
+    def _send(self, load: Load, pacs: Pacs) -> Outcome:
         if pacs.dimse is not None:
-            return dimse.send(parcels, pacs.dimse, self._settings.node.ae_title)
-        assert pacs.orthanc is not None  # noqa: S101 - the configuration demands one of the two of a destination
-        return orthanc.send(parcels, pacs.orthanc)
+            return dimse.send(load, pacs.dimse, self._settings.node.ae_title, compress=pacs.compress_saliency)
+        if pacs.dicomweb is not None:
+            return stow.send(load, pacs.dicomweb)
+        assert pacs.orthanc is not None  # noqa: S101 - the configuration demands one of the three
+        return orthanc.send(load, pacs.orthanc)
 
     def _record(self, consignment: Consignment, outcome: Outcome) -> None:
         now, delivery = self._clock(), consignment.delivery
         fields: dict[str, Any] = {"run": delivery.run_key[:12], "destination": delivery.destination}
-        fields |= {"attempts": delivery.attempts + 1, "objects": len(consignment.objects)}
+        fields |= {"attempts": delivery.attempts + 1, "objects": len(outcome.taken or ())}
         with self._database.write() as ledger:
             state = self._change(ledger, delivery, outcome, now)
             patients.touch(ledger, consignment.run.patient_row)
-        if state is DeliveryState.SENT:
+        if state in deliveries.DONE_STATES:
             self._log.info(events.DELIVERY_SENT, **fields)
         elif state is DeliveryState.DEAD:
             self._log.error(EVENTS[state], reason=outcome.reason, **fields)
@@ -199,11 +164,16 @@ class Postman:
             self._log.warning(EVENTS[state], reason=outcome.reason, **fields)
 
     def _change(self, ledger: Connection, delivery: Delivery, outcome: Outcome, now: datetime) -> DeliveryState:
-        if outcome.verdict is Verdict.DELIVERED:
-            deliveries.sent(ledger, delivery, now)
-            return DeliveryState.SENT
         current = deliveries.get(ledger, delivery.run_key, delivery.destination)
-        if current is not None and current.state not in deliveries.OPEN_STATES:
+        if outcome.taken is not None and delivery.note is None:
+            deliveries.settle(ledger, delivery, outcome.taken)
+        if current is None or _another(current, delivery):
+            return DeliveryState.VOID  # withdrawn while it was at work; the note names what went out
+        deliveries.remember_class(ledger, delivery, outcome.report_class)
+        if outcome.verdict is Verdict.DELIVERED:
+            deliveries.sent(ledger, delivery, now, to_commit=self._wants_commitment(delivery))
+            return DeliveryState.SENT
+        if current.state not in deliveries.OPEN_STATES:
             return current.state  # another destination's answer stopped this delivery while it was at work
         if outcome.verdict is Verdict.VOID:
             return _void(ledger, delivery, outcome, now)
@@ -212,6 +182,10 @@ class Postman:
             deliveries.stop_all(ledger, delivery.run_key, error=outcome.reason)
             return DeliveryState.DEAD
         return self._try_again(ledger, delivery, outcome, now)
+
+    def _wants_commitment(self, delivery: Delivery) -> bool:
+        pacs = self._archives.get(delivery.destination)
+        return pacs is not None and pacs.storage_commitment.enabled
 
     def _try_again(self, ledger: Connection, delivery: Delivery, outcome: Outcome, now: datetime) -> DeliveryState:
         pacs = self._archives.get(delivery.destination)
@@ -225,6 +199,11 @@ class Postman:
         again_at = now + next_wait(delivery.attempts, pacs.retry)
         deliveries.retry(ledger, delivery, error=outcome.reason, now=now, next_attempt_at=again_at)
         return DeliveryState.RETRYING
+
+
+def _another(current: Delivery, delivery: Delivery) -> bool:
+    """Say whether a delivery is not any more what this attempt was begun for: the report was withdrawn meanwhile."""
+    return job_key(current) != job_key(delivery) or current.note != delivery.note
 
 
 def _void(ledger: Connection, delivery: Delivery, outcome: Outcome, now: datetime) -> DeliveryState:

@@ -1,4 +1,9 @@
-"""Deliveries: one row per report and destination, each on its own."""
+"""Deliveries: one row per report and destination, each on its own.
+
+What a destination took is noted object by object, so that a withdrawal can name it. The objects of an attempt are
+entered before it begins and settled when it ends: one that is killed in between leaves them as what may be there.
+Of a withdrawn report the same row carries the rejection note.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 
-from dicom_node.ledger.tables import DeliveryState, delivery, outbox_object
+from dicom_node.ledger import runs
+from dicom_node.ledger.tables import DeliveryState, delivery, handed_over, outbox_object
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
 OPEN_STATES = (DeliveryState.PENDING, DeliveryState.RETRYING)
+DONE_STATES = (DeliveryState.SENT, DeliveryState.COMMITTED)
+REPORT = "report"  # how the kinds of the report begin, the same one in several SOP classes
+_TO_COMMIT = and_(delivery.c.state == DeliveryState.SENT, delivery.c.to_commit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,11 @@ class Delivery:
     sent_at: datetime | None
     error: str | None
     encoding: int  # the one to send, or that was sent
+    report_class: str | None = None  # of the SOP classes offered, the one that this destination takes
+    note: str | None = None  # SOP Instance UID of the rejection note that takes the report's place
+    to_commit: bool = False  # storage commitment is asked for, again if need be
+    commit_requests: int = 0
+    committed_at: datetime | None = None
 
 
 def create(
@@ -59,17 +73,25 @@ def of_run(connection: Connection, run_key: str) -> list[Delivery]:
 
 
 def due(connection: Connection, now: datetime) -> list[Delivery]:
-    """Return open deliveries whose next attempt may be made; an encoding after the first may still be in the making."""
+    """Return open deliveries whose next attempt may be made, and sent ones whose commitment has to be asked for.
+
+    An encoding after the first may still be in the making.
+    """
     made = exists().where(
         outbox_object.c.run_key == delivery.c.run_key, outbox_object.c.encoding == delivery.c.encoding
     )
     query = (
         select(delivery)
-        .where(delivery.c.state.in_(OPEN_STATES), delivery.c.next_attempt_at <= now)
-        .where(or_(delivery.c.encoding == 1, made))
+        .where(or_(delivery.c.state.in_(OPEN_STATES), _TO_COMMIT), delivery.c.next_attempt_at <= now)
+        .where(or_(delivery.c.encoding == 1, delivery.c.note.is_not(None), made))
         .order_by(delivery.c.next_attempt_at, delivery.c.run_key)
     )
     return [_delivery(row) for row in connection.execute(query)]
+
+
+def is_open(found: Delivery) -> bool:
+    """Say whether there is something to do: to send, or to have what was sent committed."""
+    return found.state in OPEN_STATES or (found.state is DeliveryState.SENT and found.to_commit)
 
 
 def get(connection: Connection, run_key: str, destination: str) -> Delivery | None:
@@ -77,8 +99,72 @@ def get(connection: Connection, run_key: str, destination: str) -> Delivery | No
     return next((each for each in of_run(connection, run_key) if each.destination == destination), None)
 
 
-def sent(connection: Connection, found: Delivery, now: datetime) -> None:
-    """Note that the destination holds every object, of the encoding that was sent."""
+def contents(connection: Connection, found: Delivery) -> list[runs.OutboxObject]:
+    """Return what a delivery sends, in order: the note, or the images and the report in each SOP class that is offered.
+
+    The class that the destination takes stands first, if it is known: else that of the report before this one.
+    """
+    if found.note is not None:
+        notes = runs.objects_of(connection, found.run_key, 0)
+        return [each for each in notes if each.sop_instance_uid == found.note]
+    objects = runs.objects_of(connection, found.run_key, found.encoding)
+    preferred = found.report_class or _class_before(connection, found)
+    reports = [each for each in objects if each.kind.startswith(REPORT)]
+    images = [each for each in objects if each not in reports]
+    return [*images, *sorted(reports, key=lambda each: each.sop_class_uid != preferred)]
+
+
+def awaited(connection: Connection, found: Delivery) -> list[runs.OutboxObject]:
+    """Return what the destination holds of a delivery that was sent: the report in one class only."""
+    objects = contents(connection, found)
+    first = next((each for each in objects if each.kind.startswith(REPORT)), None)
+    return [each for each in objects if each is first or not each.kind.startswith(REPORT)]
+
+
+def begin(connection: Connection, found: Delivery, sop_instance_uids: Collection[str]) -> None:
+    """Note what an attempt is about to send: from now on it may be there."""
+    known = set(_handed_over(connection, found))
+    for uid in sop_instance_uids:
+        if uid not in known:
+            connection.execute(
+                insert(handed_over).values(
+                    run_key=found.run_key,
+                    destination=found.destination,
+                    sop_instance_uid=uid,
+                    attempt=found.attempts + 1,
+                )
+            )
+
+
+def settle(connection: Connection, found: Delivery, taken: Collection[str]) -> None:
+    """Note which of these objects are there or may be; what else the attempt was about is not."""
+    mine = and_(handed_over.c.run_key == found.run_key, handed_over.c.destination == found.destination)
+    there = update(handed_over).where(mine, handed_over.c.sop_instance_uid.in_(taken))
+    connection.execute(there.values(attempt=None))
+    connection.execute(delete(handed_over).where(mine, handed_over.c.attempt == found.attempts + 1))
+
+
+def held_by(connection: Connection, found: Delivery) -> list[runs.OutboxObject]:
+    """Return every object of a run that is at a destination or may be, of whatever encoding; the note is none."""
+    uids = set(_handed_over(connection, found))
+    newest = connection.scalar(select(func.max(outbox_object.c.encoding)).where(_of(found.run_key))) or 0
+    objects = [each for number in range(1, newest + 1) for each in runs.objects_of(connection, found.run_key, number)]
+    return [each for each in objects if each.sop_instance_uid in uids]
+
+
+def at_work(connection: Connection, found: Delivery) -> bool:
+    """Say whether an attempt has begun whose end is not known."""
+    return any(attempt is not None for attempt in _handed_over(connection, found).values())
+
+
+def remember_class(connection: Connection, found: Delivery, report_class: str | None) -> None:
+    """Note the SOP class in which a destination takes the report."""
+    if report_class is not None:
+        _change(connection, found, report_class=report_class)
+
+
+def sent(connection: Connection, found: Delivery, now: datetime, *, to_commit: bool = False) -> None:
+    """Note that the destination holds every object, of the encoding that was sent; ask for its commitment next."""
     _change(
         connection,
         found,
@@ -87,6 +173,8 @@ def sent(connection: Connection, found: Delivery, now: datetime) -> None:
         sent_at=now,
         error=None,
         encoding=found.encoding,
+        to_commit=to_commit,
+        next_attempt_at=now,
     )
 
 
@@ -121,6 +209,70 @@ def void(connection: Connection, found: Delivery, *, error: str, now: datetime) 
     )
 
 
+def ask_commitment(connection: Connection, found: Delivery, *, next_attempt_at: datetime) -> None:
+    """Note a request for commitment that is about to be made, and when to make it again if nothing is heard of it."""
+    _change(
+        connection,
+        found,
+        attempts=found.attempts + 1,
+        commit_requests=found.commit_requests + 1,
+        next_attempt_at=next_attempt_at,
+    )
+
+
+def asked_commitment(connection: Connection, found: Delivery, *, error: str | None, next_attempt_at: datetime) -> None:
+    """Note how a request was taken, and when to ask again; an answer that came meanwhile stands."""
+    connection.execute(
+        update(delivery)
+        .where(delivery.c.run_key == found.run_key, delivery.c.destination == found.destination)
+        .where(delivery.c.state == DeliveryState.SENT, delivery.c.attempts == found.attempts + 1)
+        .values(error=error, next_attempt_at=next_attempt_at)
+    )
+
+
+def give_up_commitment(connection: Connection, found: Delivery, *, error: str | None) -> None:
+    """Note that the report stays sent without the archive's commitment, until a person asks again."""
+    _change(connection, found, attempts=found.attempts + 1, to_commit=False, error=error)
+
+
+def committed(connection: Connection, found: Delivery, now: datetime) -> None:
+    """Note that the destination took responsibility for every object."""
+    _change(connection, found, state=DeliveryState.COMMITTED, committed_at=now, to_commit=False, error=None)
+
+
+def send_again(connection: Connection, found: Delivery, *, error: str, next_attempt_at: datetime | None) -> None:
+    """Note that the destination does not hold what it took: send it again, or end it where no time is given."""
+    _change(
+        connection,
+        found,
+        state=DeliveryState.DEAD if next_attempt_at is None else DeliveryState.RETRYING,
+        next_attempt_at=next_attempt_at or found.next_attempt_at,
+        to_commit=False,
+        error=error,
+    )
+
+
+def carry_note(connection: Connection, found: Delivery, note: str, next_attempt_at: datetime) -> None:
+    """Let a delivery send a rejection note from now on; an attempt at work belongs to what was before."""
+    _change(
+        connection,
+        found,
+        state=DeliveryState.PENDING,
+        note=note,
+        attempts=found.attempts + 1,
+        first_attempt_at=None,
+        next_attempt_at=next_attempt_at,
+        to_commit=False,
+        commit_requests=0,
+        error=None,
+    )
+
+
+def end_unsent(connection: Connection, found: Delivery) -> None:
+    """Note that nothing of a withdrawn report will be sent."""
+    _change(connection, found, state=DeliveryState.VOID, attempts=found.attempts + 1, to_commit=False, error=None)
+
+
 def stop_all(connection: Connection, run_key: str, *, error: str) -> None:
     """Note that what was not sent of a report is sent to nobody until a person says so."""
     connection.execute(
@@ -131,8 +283,12 @@ def stop_all(connection: Connection, run_key: str, *, error: str) -> None:
 
 
 def revive(connection: Connection, found: Delivery, now: datetime) -> None:
-    """Try again at once, with a fresh end, as an admin asked."""
-    _change(connection, found, state=DeliveryState.PENDING, first_attempt_at=None, next_attempt_at=now)
+    """Try again at once, with a fresh end, as an admin asked: to send, or to have the commitment of what was sent."""
+    if found.state is DeliveryState.SENT and found.commit_requests:
+        _change(connection, found, to_commit=True, commit_requests=0, next_attempt_at=now)
+        return
+    fresh = {"first_attempt_at": None, "next_attempt_at": now, "commit_requests": 0, "to_commit": False}
+    _change(connection, found, state=DeliveryState.PENDING, **fresh)
 
 
 def counts_by_state(connection: Connection) -> dict[str, int]:
@@ -152,7 +308,30 @@ def _delivery(row: Row[Any]) -> Delivery:
         sent_at=row.sent_at,
         error=row.error,
         encoding=row.encoding,
+        report_class=row.report_class,
+        note=row.note,
+        to_commit=row.to_commit,
+        commit_requests=row.commit_requests,
+        committed_at=row.committed_at,
     )
+
+
+def _handed_over(connection: Connection, found: Delivery) -> dict[str, int | None]:
+    query = select(handed_over.c.sop_instance_uid, handed_over.c.attempt).where(
+        handed_over.c.run_key == found.run_key, handed_over.c.destination == found.destination
+    )
+    return {row.sop_instance_uid: row.attempt for row in connection.execute(query)}
+
+
+def _class_before(connection: Connection, found: Delivery) -> str | None:
+    """Return the SOP class in which this destination took the report that this one follows, if it did."""
+    run = runs.get(connection, found.run_key)
+    before = get(connection, run.predecessor, found.destination) if run and run.predecessor else None
+    return before.report_class if before else None
+
+
+def _of(run_key: str) -> ColumnElement[bool]:
+    return outbox_object.c.run_key == run_key
 
 
 def _change(connection: Connection, found: Delivery, **values: object) -> None:

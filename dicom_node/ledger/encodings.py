@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select, update
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
+
+UNSENT: Final = (DeliveryState.PENDING, DeliveryState.RETRYING, DeliveryState.DEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def _keep(connection: Connection, run_key: str, encodings: Mapping[int, Encoding
 
 def _point(connection: Connection, run_key: str, number: int, now: datetime, destination: str | None = None) -> None:
     """Let the unsent deliveries of a run, or the one to a destination, send this encoding, from now on."""
-    query = update(delivery).where(delivery.c.run_key == run_key, delivery.c.state != DeliveryState.SENT)
+    query = update(delivery).where(delivery.c.run_key == run_key, delivery.c.state.in_(UNSENT))
     if destination is not None:
         query = query.where(delivery.c.destination == destination)
     connection.execute(query.values(encoding=number, next_attempt_at=now))

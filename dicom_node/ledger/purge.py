@@ -28,7 +28,9 @@ from dicom_node.ledger.tables import (
     case,
     case_order,
     cohort_fact,
+    commitment,
     delivery,
+    handed_over,
     instance,
     outbox_object,
     patient,
@@ -41,6 +43,7 @@ from dicom_node.ledger.tables import (
     run,
     study,
     study_owner,
+    withdrawal,
 )
 from dicom_node.timeline.model import Inputs, RunState
 
@@ -79,7 +82,7 @@ def belongings(connection: Connection, row_id: int) -> Belongings:
     reports = (
         select(outbox_object.c.sop_instance_uid)
         .join(run, run.c.run_key == outbox_object.c.run_key)
-        .where(run.c.patient.in_(rows), outbox_object.c.kind == "report")
+        .where(run.c.patient.in_(rows), outbox_object.c.kind.startswith("report"))
     )
     return Belongings(
         rows=rows,
@@ -160,7 +163,7 @@ def _arrived(rows: Sequence[int]) -> ColumnElement[bool]:
 def _forget_runs(connection: Connection, rows: Sequence[int]) -> None:
     """Delete what was made: of issued runs all but key, version and time, of others everything."""
     theirs = select(run.c.run_key).where(run.c.patient.in_(rows))
-    for table in (delivery, outbox_object):
+    for table in (delivery, commitment, withdrawal, handed_over, outbox_object):
         connection.execute(delete(table).where(table.c.run_key.in_(theirs)))
     connection.execute(delete(run).where(run.c.patient.in_(rows), ~ISSUED))
     connection.execute(

@@ -146,13 +146,14 @@ def freeze(connection: Connection, run_key: str, result: str, now: datetime) -> 
     """
     found = _required(connection, run_key)
     if found.result is None:
-        before = _last_issued(connection, found)
+        issued = _issued(connection, found)
+        before = max((each for each in issued if each.state is not RunState.WITHDRAWN), key=_version, default=None)
         connection.execute(
             update(run)
             .where(run.c.run_key == run_key)
             .values(
                 result=result,
-                version=1 if before is None else (before.version or 0) + 1,
+                version=1 + max((_version(each) for each in issued), default=0),
                 predecessor=None if before is None else before.run_key,
                 issued_at=now.replace(microsecond=0),
             )
@@ -243,14 +244,17 @@ def facts(found: Run) -> RunFacts:
     )
 
 
-def _last_issued(connection: Connection, new: Run) -> Run | None:
-    """Return the newest report before this one, also one that is just being encoded anew."""
-    earlier = [
+def _issued(connection: Connection, new: Run) -> list[Run]:
+    """Return the reports before this one, also those being encoded anew, and those withdrawn: numbers stay used."""
+    return [
         each
         for each in of_patient(connection, new.patient_row, new.task)
-        if (each.state is RunState.REPORTED or each.encoding > 1) and each.run_key != new.run_key
+        if (each.state in {RunState.REPORTED, RunState.WITHDRAWN} or each.encoding > 1) and each.run_key != new.run_key
     ]
-    return max(earlier, key=lambda each: each.version or 0, default=None)
+
+
+def _version(found: Run) -> int:
+    return found.version or 0
 
 
 def _required(connection: Connection, run_key: str) -> Run:

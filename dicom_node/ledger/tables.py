@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     Time,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -59,8 +60,10 @@ class DeliveryState(StrEnum):
 
     PENDING = "pending"
     SENT = "sent"
+    COMMITTED = "committed"  # the archive took responsibility for every object (storage commitment)
     RETRYING = "retrying"
     DEAD = "dead"
+    VOID = "void"  # withdrawn before anything was sent: nothing will be
 
 
 class LookupState(StrEnum):
@@ -341,7 +344,7 @@ outbox_object = Table(
     Column("sop_instance_uid", UID, primary_key=True),
     Column("run_key", ForeignKey("run.run_key"), nullable=False, index=True),
     Column("position", Integer, nullable=False),  # the order of sending
-    Column("kind", String(16), nullable=False),  # saliency, summary, report
+    Column("kind", String(16), nullable=False),  # saliency, summary, report, ..., or rejection-note (encoding 0)
     Column("sop_class_uid", UID, nullable=False),
     Column("series_instance_uid", UID, nullable=False),
     Column("study_instance_uid", UID, nullable=False),
@@ -362,6 +365,43 @@ delivery = Table(
     Column("sent_at", UtcDateTime),
     Column("error", Text),
     Column("encoding", Integer, nullable=False, server_default="1"),  # the one to send, or that was sent
+    Column("report_class", UID),  # of the SR classes offered, the one that this destination takes
+    Column("note", UID),  # SOP Instance UID of the rejection note that is sent in place of a withdrawn report
+    Column(
+        "to_commit", Boolean, nullable=False, server_default=false()
+    ),  # ask for storage commitment, again if need be
+    Column("commit_requests", Integer, nullable=False, server_default="0"),
+    Column("committed_at", UtcDateTime),
+)
+
+handed_over = Table(
+    "handed_over",
+    metadata,
+    Column("run_key", ForeignKey("run.run_key"), primary_key=True),
+    Column("destination", String(32), primary_key=True),
+    Column("sop_instance_uid", ForeignKey("outbox_object.sop_instance_uid"), primary_key=True),
+    Column("attempt", Integer),  # that is sending it, so that it may be there or not; null: it is there
+)
+
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("transaction_uid", UID, primary_key=True),
+    Column("run_key", ForeignKey("run.run_key"), nullable=False, index=True),
+    Column("destination", String(32), nullable=False),
+    Column("instances", Text, nullable=False),  # JSON list of the SOP Instance UIDs it is about
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("answered_at", UtcDateTime),
+)
+
+withdrawal = Table(
+    "withdrawal",
+    metadata,
+    Column("run_key", ForeignKey("run.run_key"), primary_key=True),
+    Column("title", String(16), nullable=False),  # document title of the rejection notes: 113001, 113037 (DCM)
+    Column("reason", Text, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("withdrawn_at", UtcDateTime, nullable=False),
 )
 
 executor = Table(

@@ -2,6 +2,8 @@
 
 Three objects: pynetdicom keeps the protocol, `Door` decides who may enter, `Reception` makes bytes durable. The
 listener never parses what it stores; it trusts only the command set, and of that only checked UIDs.
+
+Where storage commitment is configured, archives report on it here, on associations with the roles reversed.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # ma
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node import events
+from dicom_node.deliver.commitment_reports import PUSH_MODEL, CommitmentReports
 from dicom_node.ledger import arrivals, presence
 from dicom_node.receive import statuses
 from dicom_node.receive.contexts import NATIVE, storage_contexts
@@ -38,25 +41,29 @@ STAT_PRIORITY: Final = 1  # (0000,0700) HIGH, PS3.7 9.1.1
 class Door:
     """Who may enter: called AE title, calling AE title with its addresses, and room on the disk.
 
-    An archive that we ask to move older studies to us may enter too, without an entry of its own among the peers.
+    An archive that we ask to move older studies to us, or for storage commitment, may enter too, without an entry of
+    its own among the peers.
     """
 
     def __init__(self, settings: Settings, files: InstanceFiles) -> None:
         self._settings = settings
         self._files = files
         self._movers = [pacs for pacs in settings.pacs if pacs.dimse is not None and "c-move" in pacs.priors.methods]
+        self._expected = [
+            pacs for pacs in settings.pacs if pacs.dimse is not None and pacs.storage_commitment.enabled
+        ] + self._movers
         self._peers = {peer.ae_title: peer for peer in settings.receive.peers}
 
     def peer(self, calling_ae_title: str) -> Peer | None:
-        """Return the peer of this title: a configured one, or an archive that moves to us.
+        """Return the peer of this title: a configured one, or an archive that comes because we asked it something.
 
         Raises:
             OSError: if the archive's host name cannot be resolved.
         """
         if calling_ae_title not in self._peers:
-            for pacs in self._movers:
+            for pacs in self._expected:
                 if pacs.dimse is not None and pacs.dimse.ae_title == calling_ae_title:
-                    self._peers[calling_ae_title] = _mover(pacs.dimse, pacs.default_issuer)
+                    self._peers[calling_ae_title] = _archive(pacs.dimse, pacs.default_issuer)
         return self._peers.get(calling_ae_title)
 
     def fetched_from(self, calling_ae_title: str, move_originator: str) -> str | None:
@@ -84,7 +91,7 @@ class Door:
         return None
 
 
-def _mover(archive: Dimse, default_issuer: str | None) -> Peer:
+def _archive(archive: Dimse, default_issuer: str | None) -> Peer:
     """Return an archive as a peer: whatever its host name resolves to today, it may call from."""
     addresses = sorted({str(each[4][0]) for each in socket.getaddrinfo(archive.host, None)})
     return Peer(ae_title=archive.ae_title, hosts=tuple(addresses), default_issuer=default_issuer or UNKNOWN_ISSUER)
@@ -155,6 +162,7 @@ class Listener:
         self._log = log
         self._door = Door(settings, files)
         self._reception = Reception(database, files, self._door, log)
+        self._commitments = CommitmentReports(settings, database, log, lambda: datetime.now(UTC))
         self._ae = self._application_entity()
         self._server: ThreadedAssociationServer | None = None
 
@@ -177,6 +185,7 @@ class Listener:
                 (evt.EVT_REJECTED, self._too_many),
                 (evt.EVT_C_ECHO, lambda _event: statuses.SUCCESS),
                 (evt.EVT_C_STORE, self._reception.store),
+                *self._commitments.handlers,
             ],
         )
         self._log.info(events.LISTENER_STARTED, port=self.port)
@@ -199,6 +208,8 @@ class Listener:
         ae.add_supported_context(Verification, list(NATIVE[:2]))
         for sop_class_uid, transfer_syntaxes in storage_contexts(receive):
             ae.add_supported_context(sop_class_uid, list(transfer_syntaxes))
+        if any(pacs.storage_commitment.enabled for pacs in self._settings.pacs):
+            ae.add_supported_context(PUSH_MODEL, list(NATIVE[:2]), scu_role=False, scp_role=True)
         return ae
 
     def _admit(self, event: Event) -> None:

@@ -1,4 +1,7 @@
-"""The statuses we answer a C-STORE with (PS3.4 B.2.3), and the reasons we refuse an association for (PS3.8 9.3.4)."""
+"""The statuses we answer with, and the reasons we refuse an association for (PS3.8 9.3.4).
+
+C-STORE: PS3.4 B.2.3. N-EVENT-REPORT and N-ACTION of storage commitment: PS3.7 10.1.1.1.8 and 10.1.4.1.10.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,12 @@ from typing import Final, NamedTuple
 SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700  # disk or database: the sender keeps the object and tries again
 CANNOT_UNDERSTAND: Final = 0xC000  # not something that could be stored at all
+
+PROCESSING_FAILURE: Final = 0x0110  # N-EVENT-REPORT: no database; the archive keeps it and tries again
+NO_SUCH_EVENT_TYPE: Final = 0x0113
+INVALID_ARGUMENT_VALUE: Final = 0x0115  # N-EVENT-REPORT: not about a transaction of ours, or no data set
+NO_SUCH_SOP_CLASS: Final = 0x0118
+UNRECOGNIZED_OPERATION: Final = 0x0211  # N-ACTION: we commit ourselves to nothing
 
 NAMES: Final = {
     SUCCESS: "success",

@@ -155,11 +155,11 @@ def _run_state(ledger: Connection, decision: UpToDate) -> tuple[CaseState, tuple
     run = runs.get(ledger, decision.run_key)
     if run is None or run.state in runs.OPEN_STATES:
         return CaseState.RUNNING, decision.reasons
-    if run.state is RunState.WITHDRAWN:
-        return CaseState.WITHDRAWN, decision.reasons
     found = deliveries.of_run(ledger, decision.run_key)
-    open_ = [each for each in found if each.state is not DeliveryState.SENT]
     reasons = tuple(_delivery_reason(each, run) for each in found)
+    if run.state is RunState.WITHDRAWN:
+        return CaseState.WITHDRAWN, (*decision.reasons, *reasons)
+    open_ = [each for each in found if each.state not in deliveries.DONE_STATES]
     if any(each.state is DeliveryState.DEAD for each in open_):
         return CaseState.FAILED, reasons
     return (CaseState.RUNNING if open_ else CaseState.REPORTED), (*decision.reasons, *reasons)
@@ -167,9 +167,9 @@ def _run_state(ledger: Connection, decision: UpToDate) -> tuple[CaseState, tuple
 
 def _delivery_reason(found: Delivery, run: Run) -> Reason:
     """Say where a report stands with one destination."""
-    text = f"{found.destination}: {found.state}"
+    text = f"{found.destination}: {'rejection note ' if found.note else ''}{found.state}"
     if found.error:
         text += f", {found.attempts} attempts, {found.error}"
-    if found.state is DeliveryState.SENT and found.encoding < run.encoding:
+    if found.state in deliveries.DONE_STATES and found.encoding < run.encoding and found.note is None:
         text += f", as encoding {found.encoding} of {run.encoding}: before the archive's correction"
     return Reason(code=f"delivery-{found.state}", text=text)

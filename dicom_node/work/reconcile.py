@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sqlalchemy.exc import OperationalError
 
 from dicom_node import events
-from dicom_node.deliver.postman import job_key
+from dicom_node.deliver.consignment import job_key
 from dicom_node.ledger import arrivals, cases, deliveries, orders, patients, presence, prior_series, runs
 from dicom_node.ledger.orders import OrderKind
 from dicom_node.ledger.tables import CaseState

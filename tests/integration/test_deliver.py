@@ -11,7 +11,7 @@ from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 
 from dicom_node.deliver import dimse, orthanc
-from dicom_node.deliver.outcome import Parcel, Verdict, judge_store_status, next_wait
+from dicom_node.deliver.outcome import Load, Parcel, Verdict, judge_store_status, next_wait
 from dicom_node.priors.archive import CannotBeAsked
 from dicom_node.priors.dimse_find import DimseArchive
 from dicom_node.settings import Dimse, Retry
@@ -71,7 +71,7 @@ def archive() -> Iterator[Archive]:
 
 def test_every_object_goes_in_order_over_one_association(archive: Archive, parcels: list[Parcel]) -> None:
     """Delivered means that the archive took each of them."""
-    assert dimse.send(parcels, archive.destination, "NODE").verdict is Verdict.DELIVERED
+    assert dimse.send(Load(objects=tuple(parcels)), archive.destination, "NODE").verdict is Verdict.DELIVERED
     assert archive.received == [each.sop_instance_uid for each in parcels]
 
 
@@ -94,14 +94,14 @@ def test_each_status_has_its_consequence(
 ) -> None:
     """Read from a real response, and judged the same without one."""
     archive.statuses = [status]
-    assert dimse.send(parcels, archive.destination, "NODE").verdict is verdict
+    assert dimse.send(Load(objects=tuple(parcels)), archive.destination, "NODE").verdict is verdict
     assert judge_store_status(status).verdict is verdict
 
 
 def test_an_archive_that_is_away_is_tried_again(parcels: list[Parcel]) -> None:
     """No connection is nobody's fault for good."""
     away = Dimse(ae_title="ARCHIVE", host="127.0.0.1", port=free_port(), timeout_s=2)
-    outcome = dimse.send(parcels, away, "NODE")
+    outcome = dimse.send(Load(objects=tuple(parcels)), away, "NODE")
     assert outcome.verdict is Verdict.RETRY
     assert "no connection" in outcome.reason
 
@@ -110,7 +110,7 @@ def test_an_archive_that_knows_no_such_class_fails_the_delivery(archive: Archive
     """The reason names the SOP class, so that an admin can act."""
     (first, _) = parcels
     other = Parcel(path=first.path, sop_class_uid=SecondaryCaptureImageStorage, sop_instance_uid="1.2")
-    outcome = dimse.send([other], archive.destination, "NODE")
+    outcome = dimse.send(Load(objects=(other,)), archive.destination, "NODE")
     assert outcome.verdict in {Verdict.FAILED, Verdict.RETRY}
     assert outcome.reason
 
@@ -145,4 +145,4 @@ def test_an_orthanc_that_is_away_is_tried_again(parcels: list[Parcel]) -> None:
 
 def orthanc_send(parcels: list[Parcel], destination: OrthancSettings) -> Verdict:
     """Send over REST and return the verdict."""
-    return orthanc.send(parcels, destination).verdict
+    return orthanc.send(Load(objects=tuple(parcels)), destination).verdict
