@@ -12,7 +12,6 @@ from sr_templates.parametric_map import build_parametric_map
 from sr_templates.saliency_capture import build_saliency
 from sr_templates.single_frame_capture import build_saliency_series
 from sr_templates.summary_page import build_summary, render_summary
-from sr_templates.template import load_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +52,7 @@ class _Images:
 def encode_objects(
     context: ReportContext,
     maps: Sequence[SaliencyMap],
-    report_template: str,
+    template: ReportTemplate,
     paths: Mapping[str, Path],
     *,
     saliency: SaliencyRule,
@@ -64,7 +63,6 @@ def encode_objects(
         NodeError: if an input file is lost.
         ReportError: if the context or template does not make a legal object.
     """
-    template = load_template(report_template)
     images = [_images(context, each, paths, template, saliency) for each in maps]
     page = render_summary(context, template, maps[-1] if maps else None)
     summary = build_summary(context, page, template=template)

@@ -136,8 +136,8 @@ class RunSteps:
         shadow = self.settings.mode == "shadow"
         destinations = [] if shadow else recipients(self.settings, served, phantom=sources.phantom)
         named = self._whom_to_name(run, paths, destinations)
-        context = build_context(run, replace(sources, demographics=named))
-        encoded = encode_objects(context, maps, served.task.report_template, paths, saliency=served.task.saliency)
+        context = build_context(run, replace(sources, demographics=named, template_digest=served.template.digest))
+        encoded = encode_objects(context, maps, served.template, paths, saliency=served.task.saliency)
         objects = [self._to_outbox(run, position, each) for position, each in enumerate(encoded)]
         now = self.clock()
         with self.database.write() as ledger:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from dicom_node.errors import ConfigError
 from dicom_node.resources import task_file
 from dicom_node.timeline.task import Task, load_task
+from dicom_node.work.report_templates import find_template
 from inference import bundle_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from sr_templates.template import ReportTemplate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,7 @@ class ServedTask:
     task: Task
     bundle_folder: Path
     bundle_digest: str
+    template: ReportTemplate  # how its reports are worded and coded
     synthetic: bool  # trained on phantoms: delivers for phantoms only (invariant 10)
 
     @property
@@ -68,11 +72,18 @@ def _serve(file: Path) -> ServedTask:
         metadata = bundle_files.read_metadata(folder)
     except bundle_files.BundleError as error:
         raise ConfigError((f"{file}: bundle: {error}",)) from error
-    _check_agreement(file, task, metadata)
-    return ServedTask(task=task, bundle_folder=folder, bundle_digest=digest, synthetic=metadata.synthetic_training_data)
+    template = find_template(task.report_template, file)
+    _check_agreement(file, task, metadata, template)
+    return ServedTask(
+        task=task,
+        bundle_folder=folder,
+        bundle_digest=digest,
+        template=template,
+        synthetic=metadata.synthetic_training_data,
+    )
 
 
-def _check_agreement(file: Path, task: Task, metadata: bundle_files.Metadata) -> None:
+def _check_agreement(file: Path, task: Task, metadata: bundle_files.Metadata, template: ReportTemplate) -> None:
     """Refuse a task that asks of its bundle what the bundle was not made for."""
     roles, most = set(metadata.roles), metadata.training_ranges.n_scans[1]
     problems = []
@@ -84,5 +95,7 @@ def _check_agreement(file: Path, task: Task, metadata: bundle_files.Metadata) ->
     if task.horizon_days is not None and task.horizon_days != metadata.horizon_days:
         found = task.horizon_days
         problems.append(f"{file}: horizon_days = {found}: the bundle answers for {metadata.horizon_days} days")
+    wordless = sorted({each.name for each in metadata.outputs} - set(template.outputs))
+    problems += [f"{file}: report_template: expected words for the output {each}, found none" for each in wordless]
     if problems:
         raise ConfigError(tuple(problems))

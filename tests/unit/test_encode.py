@@ -10,6 +10,7 @@ from pydicom import dcmread
 
 from dicom_node.timeline.task import SaliencyRule
 from dicom_node.work.encode import EncodedObject, encode_objects
+from sr_templates.template import load_template
 from tests.factories.results import DAYS, SLICES, mr_header, report_context, saliency_map
 
 
@@ -22,7 +23,9 @@ def encoded(folder: Path, **rule: object) -> list[EncodedObject]:
             ds = mr_header(day, "T1c", z)
             paths[str(ds.SOPInstanceUID)] = folder / f"{day:%Y%m%d}-{z}.dcm"
             ds.save_as(paths[str(ds.SOPInstanceUID)], enforce_file_format=True)
-    return encode_objects(report_context(), maps, "glioma_recurrence", paths, saliency=SaliencyRule(**rule))
+    return encode_objects(
+        report_context(), maps, load_template("glioma_recurrence"), paths, saliency=SaliencyRule(**rule)
+    )
 
 
 @pytest.mark.parametrize(
