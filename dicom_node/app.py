@@ -25,6 +25,7 @@ from dicom_node.receive.hl7 import Hl7Listener
 from dicom_node.receive.indexer import Indexer
 from dicom_node.receive.listener import Listener
 from dicom_node.receive.reader import Reader
+from dicom_node.receive.recovery import Recovery
 from dicom_node.resources import selection_file
 from dicom_node.timeline.selection import load_selection
 from dicom_node.work.engine import Engine, JobKind, Steps
@@ -174,7 +175,14 @@ def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> Non
         clock=now,
         log=found.log,
     )
-    indexer = Indexer(found.database, found.files, stack.enter_context(Reader()), found.log)
+    recovery = Recovery(
+        ae_title=found.settings.node.ae_title,
+        outbox=found.folders.outbox,
+        database=found.database,
+        clock=now,
+        log=found.log,
+    )
+    indexer = Indexer(found.database, found.files, stack.enter_context(Reader()), found.log, recovery)
     images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
     scheduler = _scheduler(stack)  # after the reader, so that it stops before the reader is closed
     _every(scheduler, INDEX_S, indexer.run_once, found.log)

@@ -15,6 +15,7 @@ from dicom_node.errors import NodeError
 from dicom_node.ledger import cohort as ledger_cohort
 from dicom_node.ledger import history as ledger_history
 from dicom_node.ledger import identity
+from dicom_node.priors.own_reports import STRUCTURED_REPORT, OwnReport
 from dicom_node.receive.reader import Reader, Unread
 from dicom_node.timeline.arrival_order import as_acquired
 from dicom_node.timeline.history import CohortChanged, History, Rejected
@@ -116,6 +117,8 @@ def _read(
             answer = reader.read(path.resolve(), default_issuer)
             if isinstance(answer, Unread):
                 unread[answer.reason] += 1
+            elif isinstance(answer, OwnReport):
+                unread[STRUCTURED_REPORT] += 1
             elif isinstance(answer, RejectionNote):
                 notes.append(answer)
             else:

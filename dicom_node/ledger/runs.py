@@ -240,7 +240,9 @@ def facts(found: Run) -> RunFacts:
         task_digest=found.task_digest,
         issued_at=found.issued_at,
         error=found.error or "",
-        instances=frozenset(instance.sop_instance_uid for each in series for instance in each.instances),
+        instances=frozenset(  # a run that was read back from its report knows the content only of what was here then
+            instance.sop_instance_uid for each in series for instance in each.instances if instance.content_digest
+        ),
     )
 
 

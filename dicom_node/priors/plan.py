@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dicom_node.priors.archive import FoundSeries, FoundStudy
     from dicom_node.settings import Priors
 
+DOCUMENTS: Final = frozenset({"SR", "KO"})  # reports of ours that the ledger may have lost, and rejection notes
+MOST_DOCUMENTS: Final = 4  # a report or note is alone in its series; long series are other systems'
 NEVER_AN_IMAGE: Final = frozenset({"SR", "KO", "PR", "SEG", "DOC", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE", "AU"})
 
 
@@ -129,6 +131,8 @@ def _judge_series(found: FoundSeries, asked: Asked, rules: Priors) -> Verdict:
 def _series_state(found: FoundSeries, asked: Asked, rules: Priors) -> tuple[PriorState, str]:
     if found.series_instance_uid in asked.own_series:
         return PriorState.REFUSED, "our own report"
+    if found.modality in DOCUMENTS and (found.instances or 1) <= MOST_DOCUMENTS:
+        return PriorState.WANTED, ""  # whose report it is, only the report says
     if found.modality and found.modality not in _wanted_modalities(rules):
         return PriorState.REFUSED, f"modality {found.modality}"
     if not _matches(rules.series_description, found.description):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import OperationalError
 
 from dicom_node import events
-from dicom_node.ledger import arrivals, rejections
+from dicom_node.ledger import arrivals, recovered, rejections
+from dicom_node.ledger.identity import owner_row
 from dicom_node.ledger.tables import ArrivalState
+from dicom_node.priors.own_reports import STRUCTURED_REPORT, OwnReport
 from dicom_node.receive.reader import Unread
 from dicom_node.timeline.rejection import RejectionNote
 
@@ -19,15 +21,20 @@ if TYPE_CHECKING:
     from dicom_node.observe.logs import Log
     from dicom_node.receive.files import InstanceFiles
     from dicom_node.receive.reader import Reader
+    from dicom_node.receive.recovery import Recovery
     from dicom_node.timeline.model import InstanceFacts
 
 BATCH: Final = 256
+_A_REPORT: Final = Unread(reason=STRUCTURED_REPORT, not_an_input=True)
 
 
 class Indexer:
     """Reads what arrived. `run_once` is idempotent: what it has not committed is still there to be read again."""
 
-    def __init__(self, database: Database, files: InstanceFiles, reader: Reader, log: Log) -> None:
+    def __init__(
+        self, database: Database, files: InstanceFiles, reader: Reader, log: Log, recovery: Recovery | None = None
+    ) -> None:
+        self._recovery = recovery  # none: reports of ours are set aside like anybody's
         self._database = database
         self._files = files
         self._reader = reader
@@ -45,7 +52,10 @@ class Indexer:
         """Read and enter one file; what is wrong with it never stops the next."""
         try:
             answer = self._reader.read(self._files.path(pending.path), pending.default_issuer)
-            if not isinstance(answer, Unread):
+            if isinstance(answer, OwnReport) and self._recovery is not None:
+                self._recovery.enter(pending, self._files.path(pending.path), answer)
+                return
+            if not isinstance(answer, Unread | OwnReport):
                 self._enter(pending, answer)
                 return
         except OperationalError:
@@ -53,7 +63,7 @@ class Indexer:
         except Exception as error:  # noqa: BLE001 - the edge: one file must not stop the others
             self._log.failure(events.INSTANCE_SET_ASIDE, error)
             answer = Unread(reason=f"cannot be entered: {type(error).__name__}", crashed=True)
-        self._unread(pending, answer)
+        self._unread(pending, _A_REPORT if isinstance(answer, OwnReport) else answer)
 
     def _enter(self, pending: arrivals.PendingArrival, answer: InstanceFacts | RejectionNote) -> None:
         with self._database.write() as ledger:
@@ -90,6 +100,9 @@ class Indexer:
 def _enter_note(ledger: Connection, pending: arrivals.PendingArrival, note: RejectionNote) -> ArrivalState:
     """Enter what an archive takes back, but never what a note of our own says of our own reports (invariant 11)."""
     if not arrivals.is_our_own(ledger, pending.sop_instance_uid):
-        return rejections.enter(ledger, pending.arrival_id, note)
+        state = rejections.enter(ledger, pending.arrival_id, note)
+        for row in {owner_row(ledger, note.patient, uid) for uid in note.study_instance_uids}:
+            recovered.withdraw_rejected(ledger, row)
+        return state
     arrivals.set_aside(ledger, pending.arrival_id, ArrivalState.NOT_AN_INPUT, "our own output")
     return ArrivalState.NOT_AN_INPUT

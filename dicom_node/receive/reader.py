@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from dicom_node.priors.own_reports import OwnReport
 from dicom_node.timeline.model import InstanceFacts
 from dicom_node.timeline.rejection import RejectionNote
 
@@ -50,7 +51,7 @@ class Reader:
     ) -> None:
         self.close()
 
-    def read(self, path: Path, default_issuer: str) -> InstanceFacts | RejectionNote | Unread:
+    def read(self, path: Path, default_issuer: str) -> InstanceFacts | RejectionNote | OwnReport | Unread:
         """Read one file; never raises for what is in it."""
         child = self._child = self._child or _start()
         timer = threading.Timer(self._timeout_s, child.kill)
@@ -68,6 +69,8 @@ class Reader:
             return InstanceFacts.from_json(answer["facts"])
         if "note" in answer:
             return RejectionNote.from_json(answer["note"])
+        if "report" in answer:
+            return OwnReport.from_json(answer["report"])
         return Unread(reason=answer["reason"], not_an_input=answer["not_an_input"])
 
     def close(self) -> None:
@@ -117,14 +120,18 @@ def _answer(question: dict[str, str]) -> dict[str, object]:
 
 def _read(path: Path, default_issuer: str) -> dict[str, object]:
     """Read an image, or what its SOP class says it is instead."""
+    from dicom_node.priors.own_reports import STRUCTURED_REPORT, read_own_report  # noqa: PLC0415 - child only
     from dicom_node.receive.facts import KEY_OBJECT_SELECTION, NotAnInput, read_facts  # noqa: PLC0415 - child only
     from dicom_node.receive.notes import read_note  # noqa: PLC0415 - child only
 
     try:
         return {"facts": read_facts(path, default_issuer=default_issuer).to_json()}
     except NotAnInput as error:
-        if error.kind != KEY_OBJECT_SELECTION:
+        kind = error.kind
+        if kind not in {KEY_OBJECT_SELECTION, STRUCTURED_REPORT}:
             raise
+    if kind == STRUCTURED_REPORT:
+        return {"report": read_own_report(path, default_issuer=default_issuer).to_json()}
     return {"note": read_note(path, default_issuer=default_issuer).to_json()}
 
 

@@ -77,7 +77,7 @@ def build_context(run: Run, sources: Sources) -> ReportContext:
         time_points=tuple(_evidence(each, sources.paths) for each in points),
         result=result,
         device=_device(sources.ae_title, result),
-        remarks=run.remarks,
+        remarks=(*run.remarks, *_not_comparable(run, sources)),
         phantom=sources.phantom,
         requested_by=sources.requested_by,
         template_digest=sources.template_digest,
@@ -148,6 +148,17 @@ def _study_date(image: Dataset) -> date | None:
         return datetime.strptime(str(image.get("StudyDate", "")).strip(), "%Y%m%d").date()  # noqa: DTZ007 - only a day
     except ValueError:
         return None
+
+
+def _not_comparable(run: Run, sources: Sources) -> tuple[str, ...]:
+    """Say that another model made the report before this one: a reader would take the difference for a change."""
+    earlier = sources.predecessor
+    if earlier is None or earlier.result is None or earlier.issued_at is None:
+        return ()
+    if earlier.bundle_digest == run.bundle_digest:
+        return ()
+    model, day = Result.from_json(earlier.result).model, earlier.issued_at.astimezone(sources.timezone).date()
+    return (f"the report of {day} was made by another model ({model.name} {model.version}): not comparable",)
 
 
 def _predecessor(run: Run, sources: Sources) -> Predecessor | None:

@@ -127,7 +127,10 @@ def test_only_the_newest_are_fetched_and_those_held_count() -> None:
     [
         ({}, "wanted", ""),
         ({"modality": "MR"}, "wanted", ""),
-        ({"modality": "SR"}, "refused", "modality SR"),
+        ({"modality": "SR"}, "wanted", ""),
+        ({"modality": "KO", "instances": 1, "description": "Rejected"}, "wanted", ""),
+        ({"modality": "SR", "instances": 5}, "refused", "modality SR"),
+        ({"modality": "SEG"}, "refused", "modality SEG"),
         ({"modality": "CT"}, "refused", "modality CT"),
         ({"series_instance_uid": "1.2.77", "modality": "MR"}, "refused", "our own report"),
         ({"description": "localizer"}, "refused", "series description does not match"),
@@ -139,16 +142,16 @@ def test_only_the_newest_are_fetched_and_those_held_count() -> None:
     ],
 )
 def test_each_series_is_judged(said: dict[str, Any], state: str, reason: str) -> None:
-    """Reports never, our own never, what is here in full not again."""
+    """Single documents always, our own never, what is here in full not again."""
     found = FoundSeries(**{"study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.4", **said})
     (verdict,) = plan_series([found], "1.2.3", ASKED, Priors(series_description="flair|t1"))
     assert (verdict.state.value, verdict.reason, verdict.instances) == (state, reason, said.get("instances"))
 
 
-def test_reports_are_not_fetched_even_if_the_configuration_lists_them() -> None:
+def test_segmentations_are_not_fetched_even_if_the_configuration_lists_them() -> None:
     """A modality that is never an image is never a prior."""
-    found = FoundSeries(study_instance_uid="1.2.3", series_instance_uid="1.2.3.4", modality="SR")
-    (verdict,) = plan_series([found], "1.2.3", ASKED, Priors(modalities=("MR", "SR")))
+    found = FoundSeries(study_instance_uid="1.2.3", series_instance_uid="1.2.3.4", modality="SEG")
+    (verdict,) = plan_series([found], "1.2.3", ASKED, Priors(modalities=("MR", "SEG")))
     assert verdict.state is PriorState.REFUSED
 
 
