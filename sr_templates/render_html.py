@@ -10,7 +10,10 @@ from sr_templates.read_report import concept
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_SUMMARY, _IMAGE_LIBRARY = "121111", "111028"
+_SUMMARY, _IMAGE_LIBRARY, _LANGUAGE = "121111", "111028", "121049"
+_TEXTS = {
+    "TEXT": "TextValue", "UIDREF": "UID", "DATE": "Date", "TIME": "Time", "DATETIME": "DateTime", "PNAME": "PersonName",
+}  # fmt: skip
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2329;background:#fff}
 header{border-bottom:1px solid #cfd6db;margin-bottom:1rem}
@@ -33,10 +36,12 @@ def to_html(sr: Dataset) -> str:
     )
     issued = escape(f"{sr.get('ContentDate', '')} {sr.get('ContentTime', '')}")
     children = list(sr.get("ContentSequence", ()))
+    named = [item.ConceptCodeSequence[0].CodeValue for item in children if concept(item) == _LANGUAGE]
+    language = escape(str(named[0])) if named else "en"
     summaries = "".join(_summary(item) for item in children if concept(item) == _SUMMARY)
     tree = "".join(_item(item) for item in children if concept(item) != _SUMMARY)
     return (
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="{language}">\n<head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n<header><h1>{title}</h1><p>{flags}<br>{issued}</p></header>\n"
         f'{summaries}\n<ul class="tree">{tree}</ul>\n</body>\n</html>\n'
     )
@@ -74,7 +79,7 @@ def _value(item: Dataset) -> str:
         return str(item.ConceptCodeSequence[0].CodeMeaning)
     if kind in ("IMAGE", "COMPOSITE"):
         return str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
-    keyword = {"TEXT": "TextValue", "UIDREF": "UID", "DATE": "Date", "TIME": "Time", "DATETIME": "DateTime"}.get(kind)
+    keyword = _TEXTS.get(kind)
     return str(item.get(keyword, "")) if keyword else f"({kind})"
 
 
