@@ -20,6 +20,7 @@ from dicom_node.cli_patient import patient
 from dicom_node.cli_purge import purge
 from dicom_node.cli_replay import replay_verb
 from dicom_node.cli_show import explain, status, timeline
+from dicom_node.cli_withdraw import withdraw
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.observe.doctor import examine
 from dicom_node.observe.logs import load_key, open_log
@@ -41,6 +42,7 @@ def main() -> None:
 
 for verb in (
     cohort, demo, explain, force_run, hold, ingest, patient, purge, release, replay_verb, retry, status, timeline,
+    withdraw,
 ):  # fmt: skip
     main.add_command(verb)
 

@@ -12,6 +12,7 @@ from dicom_node.app import now, prepare
 from dicom_node.cli_options import config_option, fail, load_settings, open_ledger
 from dicom_node.errors import NodeError, PeerError
 from dicom_node.ledger import cohort, deliveries, patients, runs
+from dicom_node.ledger.tables import DeliveryState
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.intake import Intake, Origin
 from dicom_node.timeline.model import RunState
@@ -51,14 +52,19 @@ def ingest(path: Path, config: Path, issuer: str | None) -> None:
 @click.argument("run_or_delivery")
 @config_option
 def retry(run_or_delivery: str, config: Path) -> None:
-    """Try again: a failed run by its key (or its first digits), or a dead delivery as RUN/DESTINATION."""
+    """Try again: a failed run by its key (or its first digits), or a dead delivery as RUN/DESTINATION.
+
+    Of a delivery that was sent and not committed, the commitment is asked for again.
+    """
     key, _, destination = run_or_delivery.partition("/")
     with open_ledger(load_settings(config)).write() as ledger:
-        run = _find_run(ledger, key)
+        run = find_run(ledger, key)
         if destination:
             found = deliveries.get(ledger, run.run_key, destination)
             if found is None:
                 fail(NodeError(f"run {run.run_key[:12]} has no delivery to {destination!r}"))
+            if found.state is DeliveryState.VOID:
+                fail(NodeError(f"run {run.run_key[:12]} was withdrawn before anything was sent to {destination!r}"))
             deliveries.revive(ledger, found, now())
         elif run.state is RunState.FAILED:
             runs.set_state(ledger, run.run_key, RunState.QUEUED)
@@ -71,7 +77,8 @@ def retry(run_or_delivery: str, config: Path) -> None:
     click.echo("will be tried again at the next tick")
 
 
-def _find_run(ledger: Connection, key: str) -> runs.Run:
+def find_run(ledger: Connection, key: str) -> runs.Run:
+    """Return the one run whose key starts with these digits, or end with exit code 1."""
     found = runs.starting_with(ledger, key)
     if len(found) != 1:
         fail(NodeError(f"expected one run whose key starts with {key!r}, found {len(found)}"))

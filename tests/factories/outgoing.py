@@ -1,0 +1,146 @@
+"""A node with one encoded report, and a postman to take it to archives."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydicom import dcmread
+from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
+
+from dicom_node.deliver.consignment import job_key
+from dicom_node.deliver.postman import Postman
+from dicom_node.ledger import deliveries, patients, runs, tables
+from dicom_node.observe.logs import open_log
+from dicom_node.settings import Logging
+from sr_templates.headers import to_bytes
+from sr_templates.uids import derive_uid
+from tests.factories.bench import ISSUER, NOW, Bench, flair_studies, no_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from io import StringIO
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from dicom_node.ledger.deliveries import Delivery
+
+OTHER_CLASSES = {"report-comprehensive": ComprehensiveSRStorage, "report-enhanced": EnhancedSRStorage}
+
+
+def encode_report(folder: Path, studies: Path, destinations: Sequence[str] = ("main", "second")) -> None:
+    """Make a node's data folder whose report waits for these destinations, in all three SR classes."""
+    entries = [{"name": each, "orthanc": {"url": "http://127.0.0.1:9"}} for each in destinations]
+    bench = Bench(folder, pacs=entries)
+    bench.receive(*flair_studies(studies))
+    for _ in range(2):
+        bench.now += timedelta(minutes=5)
+        bench.tick()
+    with bench.database.write() as ledger:
+        (run,) = runs.of_patient(ledger, 1)
+        _offer_other_classes(bench, ledger, run.run_key)
+    bench.database.close()
+
+
+def _offer_other_classes(bench: Bench, ledger: Connection, run_key: str) -> None:
+    """Offer the report in the other SR classes too, where the encoder has not done so."""
+    objects = runs.objects_of(ledger, run_key)
+    (report,) = [each for each in objects if each.kind == "report"]
+    for number, (kind, sop_class_uid) in enumerate(OTHER_CLASSES.items(), start=1):
+        if any(each.kind == kind for each in objects):
+            continue
+        ds = dcmread(bench.folders.outbox / report.path)
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = sop_class_uid
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = derive_uid("test", kind, report.sop_instance_uid)
+        ds.SeriesInstanceUID = derive_uid("test series", kind, report.series_instance_uid)
+        path = report.path.replace("report", kind)
+        (bench.folders.outbox / path).write_bytes(to_bytes(ds))
+        found = replace(
+            report,
+            position=report.position + number,
+            kind=kind,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=str(ds.SOPInstanceUID),
+            series_instance_uid=str(ds.SeriesInstanceUID),
+            path=path,
+        )
+        values = {name: getattr(found, name) for name in runs.OutboxObject.__slots__}
+        ledger.execute(tables.outbox_object.insert().values(run_key=run_key, **values))
+
+
+class Outgoing:
+    """The node of `encode_report`, on a copy of its folder, with these archives."""
+
+    def __init__(
+        self, encoded: Path, folder: Path, entries: Sequence[dict[str, Any]], log: StringIO, *, ae_title: str = "NODE"
+    ) -> None:
+        shutil.copytree(encoded, folder)
+        self.alive = True
+        self.folder = folder
+        self.bench = Bench(folder, pacs=entries)
+        self.bench.now = NOW + timedelta(hours=1)
+        node = self.bench.settings.node.model_copy(update={"ae_title": ae_title})
+        self.settings = self.bench.settings.model_copy(update={"node": node})
+        self.log = open_log(Logging(level="info", format="json"), b"key", log)
+        self.postman = Postman(
+            self.settings,
+            self.bench.database,
+            self.bench.folders.outbox,
+            self.log,
+            clock=self.clock,
+            archive_for=no_archive,
+        )
+        names = {each["name"] for each in entries}
+        with self.bench.database.write() as ledger:
+            for each in deliveries.of_run(ledger, self._run(ledger).run_key):
+                if each.destination not in names:
+                    ledger.execute(tables.delivery.delete().where(tables.delivery.c.destination == each.destination))
+
+    def clock(self) -> datetime:
+        """Return the time there is; where the process was killed, nothing goes on."""
+        if not self.alive:
+            raise KeyboardInterrupt
+        return self.bench.now
+
+    def later(self, **span: float) -> None:
+        """Let time pass, and everything that is due be attempted once."""
+        self.bench.now += timedelta(**span)
+        with self.bench.database.read() as ledger:
+            keys = [job_key(each) for each in deliveries.due(ledger, self.bench.now)]
+        for key in keys:
+            self.postman.deliver(key)
+
+    @property
+    def run(self) -> runs.Run:
+        """The only run."""
+        with self.bench.database.read() as ledger:
+            return self._run(ledger)
+
+    def delivery(self, name: str = "main") -> Delivery:
+        """Return where a destination stands."""
+        with self.bench.database.read() as ledger:
+            found = deliveries.get(ledger, self._run(ledger).run_key, name)
+        assert found is not None
+        return found
+
+    def objects(self, *kinds: str) -> list[runs.OutboxObject]:
+        """Return what was encoded of these kinds, of all kinds where none is named."""
+        with self.bench.database.read() as ledger:
+            found = runs.objects_of(ledger, self._run(ledger).run_key)
+        return [each for each in found if not kinds or each.kind in kinds]
+
+    def held_by(self, name: str = "main") -> list[str]:
+        """Return the kinds of what a destination holds or may hold."""
+        with self.bench.database.read() as ledger:
+            found = deliveries.get(ledger, self._run(ledger).run_key, name)
+            assert found is not None
+            return [each.kind for each in deliveries.held_by(ledger, found)]
+
+    def _run(self, ledger: Connection) -> runs.Run:
+        named = patients.find(ledger, "PHANTOM-1", ISSUER)
+        (found,) = runs.of_patient(ledger, named[0].row_id)
+        return found
