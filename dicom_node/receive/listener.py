@@ -25,6 +25,8 @@ from dicom_node.receive.uids import is_uid
 from dicom_node.settings import UNKNOWN_ISSUER, Peer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -156,13 +158,21 @@ class Reception:
 class Listener:
     """Serves on the configured port. `start()` returns when peers can connect, `stop()` when nobody is connected."""
 
-    def __init__(self, settings: Settings, database: Database, files: InstanceFiles, log: Log) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        files: InstanceFiles,
+        log: Log,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._settings = settings
         self._database = database
         self._log = log
         self._door = Door(settings, files)
         self._reception = Reception(database, files, self._door, log)
-        self._commitments = CommitmentReports(settings, database, log, lambda: datetime.now(UTC))
+        self._commitments = CommitmentReports(settings, database, log, clock)
         self._ae = self._application_entity()
         self._server: ThreadedAssociationServer | None = None
 
