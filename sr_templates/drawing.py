@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +18,7 @@ FONT = "DejaVu Sans"  # ships with matplotlib, so that the same text gives the s
 DPI = 100
 _DARKEST = 0.35  # where the colour map begins: below it, colours cannot be told from dark anatomy
 _OPACITY = 0.5
+_ABOVE, _BESIDE = 0.14, 0.08  # shares of a captioned image that its lines and its colour bar take
 
 
 def rendered(figure: Figure) -> NDArray[np.uint8]:
@@ -56,28 +57,26 @@ def fused(grey: NDArray[np.uint8], values: NDArray[np.floating], threshold: floa
     return rgb
 
 
+def margins(rows: int, columns: int) -> tuple[int, int]:
+    """Return how many rows above and columns to the right of an image its legend needs."""
+    return round(rows * _ABOVE / (1 - _ABOVE)), round(columns * _BESIDE / (1 - _BESIDE))
+
+
 def legend(rows: int, columns: int, lines: Sequence[str], threshold: float) -> NDArray[np.uint8]:
-    """Return a transparent layer (H, W, 4): `lines` at mid-top and a colour bar at mid-right.
+    """Return a transparent layer (H, W, 4) for an image with its margins: `lines` at mid-top, a colour bar mid-right.
 
     Viewers write their own text into the corners and the bottom, so nothing of ours stands there.
     """
     figure = blank(rows, columns)
     longest = max(len(line) for line in lines)
-    size_px = min(0.04 * rows, 0.7 * columns / (0.62 * longest))
+    size_px = min(_ABOVE * rows / (1.3 * len(lines)), 0.7 * columns / (0.62 * longest))
+    text: dict[str, Any] = {"family": FONT, "ha": "center", "parse_math": False}
     points = size_px * 72 / DPI
-    box = {"facecolor": "black", "alpha": 0.7, "edgecolor": "none", "pad": 2}
-    figure.text(
-        0.5, 0.985, "\n".join(lines), family=FONT, size=points, color="#ffd54f", ha="center", va="top", bbox=box
-    )
-    top, bottom, left, right = 0.70, 0.35, 0.94, 0.965
-    small = points * 0.85
-    for height, label in ((top, "1.0"), (bottom, f"{threshold:.1f}")):
-        figure.text(
-            left - 0.01, height, label, family=FONT, size=small, color="white", ha="right", va="center", bbox=box
-        )
-    figure.text(
-        right, top + 0.035, "saliency", family=FONT, size=small, color="white", ha="right", va="bottom", bbox=box
-    )
+    figure.text(0.5, 1 - 0.08 * _ABOVE, "\n".join(lines), size=points, color="#ffd54f", va="top", **text)
+    top, bottom, left, right = 0.70, 0.35, 1 - 0.62 * _BESIDE, 1 - 0.28 * _BESIDE
+    small = min(points, 0.34 * _BESIDE * columns * 72 / DPI)
+    for height, label, side in ((top, "1.0", "bottom"), (bottom, f"{threshold:.1f}", "top")):
+        figure.text((left + right) / 2, height, label, size=small, color="white", va=side, **text)
     layer = rendered(figure)
     first, last = round((1 - top) * rows), round((1 - bottom) * rows)
     ramp = np.linspace(1.0, threshold, last - first)  # (bar height,)

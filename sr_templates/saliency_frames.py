@@ -1,7 +1,8 @@
 """What a saliency capture shows, whatever object carries it: which slices, how large, where they lie, their pixels.
 
-Anatomy is grey; colour shows only above a stated threshold, and every frame says that it is no lesion outline. Frames
-stand where their source slices stand, so that a viewer's cross-reference lines and linked scrolling hold.
+Anatomy is grey; colour shows only above a stated threshold, and every frame says that it is no lesion outline. What is
+written stands on black above and beside the slice and hides nothing of it. Frames lie where their source slices lie, so
+that a viewer's cross-reference lines and linked scrolling hold.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from scipy.ndimage import zoom
 
 from sr_templates import wording
-from sr_templates.drawing import fused, laid_over, legend, windowed
+from sr_templates.drawing import fused, laid_over, legend, margins, windowed
 from sr_templates.errors import ReportError
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def draw_frames(
     slices, shape = _choose(saliency)
     factors = (shape[0] / saliency.values.shape[1], shape[1] / saliency.values.shape[2])
     lines = (wording.short_warning(context, template), f"{role} of {day}", template.wording.not_a_lesion)
-    layer = legend(*shape, lines, threshold)
+    top, right = margins(*shape)
+    layer = legend(shape[0] + top, shape[1] + right, lines, threshold)
+    drawn = np.pad(_fused(saliency, slices, factors, threshold), ((0, 0), (top, 0), (0, right), (0, 0)))
     return SaliencyFrames(
         role=role,
         day=day,
@@ -95,8 +98,8 @@ def draw_frames(
             f"{len(saliency.slices)} slices shown; enlarged {factors[0]:.2f} x {factors[1]:.2f}"
         ),
         slices=slices,
-        affine=_enlarged(saliency.affine, factors),
-        pixels=laid_over(_fused(saliency, slices, factors, threshold), layer),
+        affine=_moved_up(_enlarged(saliency.affine, factors), top),
+        pixels=laid_over(drawn, layer),
         peak=slices.index(_peak(saliency)),
     )
 
@@ -150,6 +153,13 @@ def _enlarged(affine: NDArray[np.float64], factors: tuple[float, float]) -> NDAr
     scaled[:3, 1] = affine[:3, 1] / factor_y
     scaled[:3, 3] = affine[:3, 3] - (affine[:3, 0] - scaled[:3, 0]) / 2 - (affine[:3, 1] - scaled[:3, 1]) / 2
     return scaled
+
+
+def _moved_up(affine: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """Return the affine of a grid with that many rows more above its first one."""
+    moved = affine.copy()
+    moved[:3, 3] -= rows * affine[:3, 1]
+    return moved
 
 
 def _fused(

@@ -1,31 +1,32 @@
 """One page to read at a glance: the answer, its trajectory over the scans, the saliency, what was used and what not.
 
 No patient name stands on it. It is a picture for PACS that show no Structured Reports, and for the reader in a hurry.
+Everything on it is a sentence of the report; sizes are pixels from the upper left corner.
 """
 
 from __future__ import annotations
 
-import textwrap
-from datetime import datetime, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from matplotlib.dates import date2num, num2date
 from matplotlib.patheffects import withStroke
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from inference.results import SourceSlice
 from sr_templates import wording
-from sr_templates.drawing import FONT, blank, rendered
+from sr_templates.drawing import DPI, FONT, blank, hot_colours, rendered
 from sr_templates.headers import describe_series, new_object
 from sr_templates.orthogonal_views import orthogonal_views
+from sr_templates.page_text import cut, width_px, wrapped
 from sr_templates.template import check_outputs
+from sr_templates.trajectory_chart import INK, SOFT, WARNING, Box, draw_trajectory
 from sr_templates.true_colour import add_true_colour_pixels, source_images
 from sr_templates.uids import series_instance_uid, sop_instance_uid
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -33,15 +34,22 @@ if TYPE_CHECKING:
     from sr_templates.sources import ReportContext
     from sr_templates.template import ReportTemplate
 
-SERIES_NUMBER = 9003
-_SIZE_PX = 1024
-_VIEW_PX = 320
-_OUTLINED = [withStroke(linewidth=2.5, foreground="black")]  # legible on bone too
-_WRAP = 112  # characters of the small print in a line
-_LINES = 13  # of the small print on the page, the model among them
-_MODEL_LINES = 4
-_BACKGROUND, _INK, _SOFT, _WARNING, _LINE = "#101418", "#f2f4f5", "#9aa7b0", "#ffd54f", "#4fc3f7"
-_BAND_COLOURS = ("#1b5e20", "#8d6e00", "#8e2430")
+SERIES_NUMBER: Final = 9003
+_SIZE: Final = 1024
+_MARGIN: Final = 36
+_ROOM: Final = _SIZE - 2 * _MARGIN
+_BACKGROUND: Final = "#101418"
+_SMALL: Final = 9.0  # points; anything smaller cannot be read when the page is shown at 1024 pixels
+_CHART: Final = 180  # high
+_CHART_LEFT: Final = 76
+_VIEW: Final = 300
+_LEFT_COLUMN: Final = 512  # of what was used
+_GAP: Final = 24  # between the columns
+_PRINT_SIZES: Final = (11.0, 10.0, _SMALL)
+_INDENT: Final = "    "
+_MODEL_LINES: Final = 4
+_ANSWER_LINES: Final = 6
+_OUTLINED: Final = [withStroke(linewidth=2.5, foreground="black")]  # legible on bone too
 
 
 def render_summary(context: ReportContext, template: ReportTemplate, saliency: SaliencyMap | None) -> NDArray[np.uint8]:
@@ -50,14 +58,23 @@ def render_summary(context: ReportContext, template: ReportTemplate, saliency: S
     Raises:
         ReportError: if the template does not know an output of the result, or its primary one is missing.
     """
+    return np.ascontiguousarray(rendered(draw_summary(context, template, saliency))[..., :3])
+
+
+def draw_summary(context: ReportContext, template: ReportTemplate, saliency: SaliencyMap | None) -> Figure:
+    """Return the page as a figure, drawn from the top downward.
+
+    Raises:
+        ReportError: if the template does not know an output of the result, or its primary one is missing.
+    """
     check_outputs(template, context.result)
-    figure = blank(_SIZE_PX, _SIZE_PX, colour=_BACKGROUND)
-    _draw_warnings(figure, context, template)
-    _draw_answer(figure, context, template)
-    _draw_trajectory(figure, context, template)
-    _draw_views(figure, context, template, saliency)
-    _draw_small_print(figure, context, template)
-    return np.ascontiguousarray(rendered(figure)[..., :3])
+    figure = blank(_SIZE, _SIZE, colour=_BACKGROUND)
+    top = _draw_warnings(figure, context, template)
+    top = _draw_answer(figure, top, context, template)
+    top = _draw_chart(figure, top, context, template)
+    top = _draw_saliency(figure, top, context, template, saliency)
+    _draw_small_print(figure, top, context, template)
+    return figure
 
 
 def build_summary(context: ReportContext, pixels: NDArray[np.uint8], *, template: ReportTemplate) -> Dataset:
@@ -89,139 +106,113 @@ def build_summary(context: ReportContext, pixels: NDArray[np.uint8], *, template
     return ds
 
 
-def _write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    """Write text at a place in figure coordinates, from its upper left corner unless told otherwise."""
-    figure.text(x, y, text, **{"family": FONT, "color": _INK, "va": "top", "fontsize": 8, **style})
+def _line_px(points: float) -> float:
+    """Return the height of a line of text."""
+    return round(points * 1.32 * DPI / 72)
 
 
-def _draw_warnings(figure: Figure, context: ReportContext, template: ReportTemplate) -> None:
-    """Draw what must be read first, across the top."""
-    text = "\n".join(wording.warnings(context, template))
-    _write(figure, 0.5, 0.985, text, ha="center", color=_WARNING, weight="bold", fontsize=10, linespacing=1.4)
+def _write(figure: Figure, left: float, top: float, lines: Sequence[str], *, points: float, **style: Any) -> float:
+    """Write lines, wrapped before, downward from a place and return where they end."""
+    for index, line in enumerate(lines):
+        y = top + (index + 0.5) * _line_px(points)
+        how = {"family": FONT, "color": INK, "va": "center_baseline", "parse_math": False, "fontsize": points, **style}
+        figure.text(left / _SIZE, 1 - y / _SIZE, line, **how)
+    return top + len(lines) * _line_px(points)
 
 
-def _draw_answer(figure: Figure, context: ReportContext, template: ReportTemplate) -> None:
-    """Draw the primary answer large, and the sentence that says what it means below it."""
+def _draw_warnings(figure: Figure, context: ReportContext, template: ReportTemplate) -> float:
+    """Draw what must be read first, across the top and never cut."""
+    lines = wrapped(wording.warnings(context, template), _ROOM, 10, bold=True)
+    return _write(figure, _SIZE / 2, 8, lines, points=10, ha="center", color=WARNING, weight="bold") + 10
+
+
+def _draw_answer(figure: Figure, top: float, context: ReportContext, template: ReportTemplate) -> float:
+    """Draw the primary answer large, beside it what it means: its band or that there is none, and the sentence."""
     primary = next((each for each in context.result.outputs if each.name == template.primary), None)
-    _write(
-        figure,
-        0.05,
-        0.895,
-        template.wording.page.no_answer if primary is None else wording.percent(primary.probability),
-        fontsize=34,
-    )
-    sentence = "\n".join("\n".join(textwrap.wrap(line, 74)) for line in wording.answers(context, template))
-    _write(figure, 0.26, 0.89, sentence, fontsize=11, linespacing=1.45)
+    words = template.wording.page
+    large = words.no_answer if primary is None else wording.percent(primary.probability)
+    points = 40 if primary is not None else 24
+    (large,) = wrapped([large], _ROOM / 2, points)[:1]
+    bottom = _write(figure, _MARGIN, top, [large], points=points)
+    left = _MARGIN + width_px(large, points) + 32
+    beside = top + 2
+    if primary is not None:
+        synthetic = context.result.model.synthetic
+        band = wrapped([wording.category(context, template, primary)], _SIZE - _MARGIN - left, 14, bold=True)
+        beside = _write(figure, left, beside, band, points=14, weight="bold", color=WARNING if synthetic else INK)
+    sentences = wrapped(wording.answers(context, template), _SIZE - _MARGIN - left, 10.5)
+    beside = _write(figure, left, beside + 2, cut(sentences, _ANSWER_LINES, words.more), points=10.5)
+    return max(bottom, beside) + 10
 
 
-def _draw_trajectory(figure: Figure, context: ReportContext, template: ReportTemplate) -> None:
-    """Draw the probability over the dates of the scans; a synthetic model has no risk bands."""
-    axes = figure.add_axes((0.09, 0.585, 0.86, 0.20), facecolor="#171d23")
-    axes.set_title(template.wording.page.trajectory, loc="left", fontsize=9, color=_INK, family=FONT)
-    scans = [date2num(_noon(point.acquired)) for point in context.time_points]
-    margin = max((scans[-1] - scans[0]) * 0.08, 10.0)
-    axes.set_xlim(scans[0] - margin, scans[-1] + margin)
-    axes.set_ylim(0, 100)
-    if context.result.model.synthetic:
-        axes.text(
-            0.5, 0.5, template.wording.page.synthetic, transform=axes.transAxes, ha="center", va="center", family=FONT,
-            fontsize=26, color=_WARNING, alpha=0.28, weight="bold",
-        )  # fmt: skip
-    else:
-        _draw_bands(axes, template)
-    known = [(scans[each.n_scans - 1], 100 * each.probability) for each in context.result.trajectory]
-    if known:
-        axes.plot(*zip(*known, strict=True), color=_LINE, marker="o", linewidth=2, markersize=7)
-    for x, y in known:
-        beside = x == scans[-1]  # the interval stands there
-        axes.annotate(
-            wording.percent(y / 100), (x, y), xytext=(-9, 5) if beside else (0, -16 if y > 85 else 8),
-            textcoords="offset points", ha="right" if beside else "center", color=_INK, fontsize=9, family=FONT,
-        )  # fmt: skip
-    _draw_interval(axes, context, template, scans[-1])
-    _label_axes(axes, scans)
+def _draw_chart(figure: Figure, top: float, context: ReportContext, template: ReportTemplate) -> float:
+    """Draw how the probability went over the scans, with room below for the dates."""
+    title = wrapped([template.wording.page.trajectory], _SIZE - _MARGIN - _CHART_LEFT, _SMALL)
+    top = _write(figure, _CHART_LEFT, top, title, points=_SMALL) + 8
+    box = Box(left=_CHART_LEFT, top=top, width=_SIZE - _MARGIN - _CHART_LEFT, height=_CHART)
+    draw_trajectory(figure, box, context, template)
+    return top + _CHART + 34
 
 
-def _draw_bands(axes: Axes, template: ReportTemplate) -> None:
-    """Draw the risk bands behind the curve, their names at the right."""
-    for index, band in enumerate(template.main.bands):
-        colour = _BAND_COLOURS[min(index, len(_BAND_COLOURS) - 1)]
-        axes.axhspan(100 * band.lower, 100 * band.upper, color=colour, alpha=0.35, linewidth=0)
-        middle = (band.lower + band.upper) / 2
-        axes.text(
-            0.005, middle, band.label, transform=axes.transAxes, va="center", fontsize=8, color=_SOFT, family=FONT
-        )
-
-
-def _draw_interval(axes: Axes, context: ReportContext, template: ReportTemplate, newest: float) -> None:
-    """Draw the ensemble's interval at the newest scan."""
-    for each in context.result.outputs:
-        if each.name == template.primary and each.lower is not None and each.upper is not None:
-            axes.plot([newest, newest], [100 * each.lower, 100 * each.upper], color=_LINE, linewidth=5, alpha=0.45)
-
-
-def _label_axes(axes: Axes, scans: list[float]) -> None:
-    """Label the axes; a date that would be written over the one before it is left to its tick mark."""
-    span = axes.get_xlim()[1] - axes.get_xlim()[0]
-    labels, last = [], -np.inf
-    for scan in scans:
-        readable = scan - last > 0.09 * span
-        labels.append(num2date(scan).date().isoformat() if readable else "")
-        last = scan if readable else last
-    axes.set_xticks(scans, labels, fontsize=8, color=_SOFT, family=FONT)
-    axes.set_yticks(
-        [0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"], fontsize=8, color=_SOFT, family=FONT
-    )
-    axes.tick_params(colors=_SOFT)
-    for spine in axes.spines.values():
-        spine.set_color("#39444d")
-
-
-def _draw_views(figure: Figure, context: ReportContext, template: ReportTemplate, saliency: SaliencyMap | None) -> None:
-    """Draw three cuts through the peak of the newest scan's saliency."""
+def _draw_saliency(
+    figure: Figure, top: float, context: ReportContext, template: ReportTemplate, saliency: SaliencyMap | None
+) -> float:
+    """Draw three cuts through the peak of the newest scan's saliency, with the scale of their colours."""
+    words = template.wording
     if saliency is None:
-        _write(figure, 0.5, 0.38, template.wording.page.no_saliency, ha="center", fontsize=12, color=_SOFT)
-        return
+        return _write(figure, _MARGIN, top, wrapped([words.page.no_saliency], _ROOM, 11), points=11, color=SOFT) + 14
     day = context.time_points[saliency.time_point].acquired.date().isoformat()
     threshold = template.saliency_threshold
-    caption = template.wording.page.views.format(
-        warning=template.wording.not_a_lesion, date=day, threshold=f"{threshold:.1f}"
-    )
-    _write(figure, 0.05, 0.545, caption, fontsize=9, color=_WARNING)
-    width = _VIEW_PX / _SIZE_PX
-    gap = (1 - 3 * width) / 4
-    views = orthogonal_views(saliency, threshold=threshold, size_px=_VIEW_PX)
-    for index, view in enumerate(views):
-        left = gap + index * (width + gap)
-        axes = figure.add_axes((left, 0.21, width, width))
+    caption = words.page.views.format(warning=words.not_a_lesion, date=day, threshold=f"{threshold:.1f}")
+    lines = wrapped([caption], _ROOM - 190, _SMALL)
+    _draw_scale(figure, top, threshold)
+    top = _write(figure, _MARGIN, top, lines, points=_SMALL, color=WARNING) + 4
+    step = _VIEW + (_ROOM - 3 * _VIEW) / 2
+    for index, view in enumerate(orthogonal_views(saliency, threshold=threshold, size_px=_VIEW)):
+        left = _MARGIN + index * step
+        axes = figure.add_axes((left / _SIZE, 1 - (top + _VIEW) / _SIZE, _VIEW / _SIZE, _VIEW / _SIZE))
         axes.imshow(view.pixels, interpolation="nearest")
         axes.set_axis_off()
         beside, above = view.letters
-        for x, y, letter in ((0.03, 0.5, beside), (0.5, 0.96, above), (0.97, 0.04, view.name)):
+        for x, y, letter in ((0.04, 0.5, beside), (0.5, 0.95, above), (0.97, 0.05, view.name)):
             axes.text(
-                x, y, letter, transform=axes.transAxes, color=_INK, fontsize=9, family=FONT, va="center",
+                x, y, letter, transform=axes.transAxes, color=INK, fontsize=10, family=FONT, va="center",
                 ha="right" if letter == view.name else "center", path_effects=_OUTLINED,
             )  # fmt: skip
+    return top + _VIEW + 10
 
 
-def _draw_small_print(figure: Figure, context: ReportContext, template: ReportTemplate) -> None:
-    """Write what was used, what was not, and which model answered; what does not fit stands in the report."""
-    words, name = template.wording.page, context.result.saliency_method
-    model = _wrapped(wording.model(context, template))[:_MODEL_LINES]
-    method = (words.method.format(method=name),) if name else ()
-    selection = (*wording.scans(context, template), *wording.predecessor(context, template))
-    used = _wrapped((*selection, *wording.remarks(context, template), *method))
-    room = _LINES - len(model)
-    if len(used) > room:
-        used = [*used[: room - 1], words.more.format(count=len(used) - room + 1)]
-    _write(figure, 0.05, 0.195, "\n".join((*used, *model)), fontsize=8.5, linespacing=1.25)
+def _draw_scale(figure: Figure, top: float, threshold: float) -> None:
+    """Draw the colours from the threshold to 1 at the right end of the caption."""
+    width, height = 96, 10
+    left = _SIZE - _MARGIN - width - 28
+    colours = hot_colours(np.linspace(threshold, 1.0, width), threshold)[np.newaxis]  # (1, width, 3)
+    y = 1 - (top + 3 + height) / _SIZE
+    axes = figure.add_axes((left / _SIZE, y, width / _SIZE, height / _SIZE))
+    axes.imshow(colours, aspect="auto", interpolation="nearest")
+    axes.set_axis_off()
+    _write(figure, left - 6, top, [f"{threshold:.1f}"], points=_SMALL, ha="right")
+    _write(figure, left + width + 6, top, ["1.0"], points=_SMALL)
 
 
-def _wrapped(lines: tuple[str, ...]) -> list[str]:
-    """Return the lines, long ones continued with an indent."""
-    return [part for line in lines for part in textwrap.wrap(line, _WRAP, subsequent_indent="    ")]
+def _draw_small_print(figure: Figure, top: float, context: ReportContext, template: ReportTemplate) -> None:
+    """Write what was used, beside it what was not and why, below it which model answered.
 
-
-def _noon(moment: datetime) -> datetime:
-    """Return the middle of the day, so that points stand on their date."""
-    return datetime.combine(moment.date(), time(12), tzinfo=None)
+    As large as the room allows without breaking the line of a scan. What does not fit at the smallest size is counted;
+    it stands in the report.
+    """
+    words, method = template.wording.page, context.result.saliency_method
+    model = cut(wrapped(wording.model(context, template), _ROOM, _SMALL, indent=_INDENT), _MODEL_LINES, words.more)
+    bottom = _SIZE - 8 - len(model) * _line_px(_SMALL)
+    _write(figure, _MARGIN, bottom, model, points=_SMALL, color=SOFT)
+    how = (words.method.format(method=method),) if method else ()
+    used = (*wording.scans(context, template), *wording.predecessor(context, template), *how)
+    unused = wording.remarks(context, template)
+    for points in _PRINT_SIZES:
+        left = wrapped(used, _LEFT_COLUMN, points, indent=_INDENT)
+        right = wrapped(unused, _ROOM - _LEFT_COLUMN - _GAP, points, indent=_INDENT)
+        room = int((bottom - 6 - top) // _line_px(points))
+        if len(left) == len(used) <= room and len(right) <= room:
+            break
+    _write(figure, _MARGIN, top, cut(left, room, words.more), points=points)
+    _write(figure, _MARGIN + _LEFT_COLUMN + _GAP, top, cut(right, room, words.more), points=points)

@@ -10,6 +10,7 @@ from pydicom import Dataset
 from scipy.ndimage import center_of_mass
 
 from inference.results import SaliencyMap, SourceSlice
+from sr_templates.drawing import margins
 from sr_templates.errors import ReportError
 from sr_templates.headers import to_bytes
 from sr_templates.saliency_capture import build_saliency
@@ -60,13 +61,15 @@ def test_a_peak_is_shown_where_it_lies_in_the_patient(saliency: SaliencyMap) -> 
 
 
 def test_frames_keep_the_positions_of_their_source_slices() -> None:
-    """The middle of each frame is the middle of its source slice."""
+    """The middle of what is drawn of a slice, below and beside the legend, is the middle of the source slice."""
     saliency = saliency_map()
     ds = build(saliency)
     planes, rows, columns = saliency.values.shape
     assert ds.NumberOfFrames == planes
+    above, beside = margins(4 * rows, 4 * columns)
+    assert (ds.Rows, ds.Columns) == (above + 4 * rows, beside + 4 * columns)
     for frame in range(planes):
-        ours = frame_affine(ds, frame) @ [(ds.Columns - 1) / 2, (ds.Rows - 1) / 2, 1.0]
+        ours = frame_affine(ds, frame) @ [(4 * columns - 1) / 2, above + (4 * rows - 1) / 2, 1.0]
         source = (saliency.affine @ [(columns - 1) / 2, (rows - 1) / 2, frame, 1.0])[:3]
         np.testing.assert_allclose(ours, source, atol=1e-4)
 
@@ -76,7 +79,19 @@ def test_unequal_spacing_becomes_square_pixels_in_the_right_proportion() -> None
     ds = build(oblique(5.0))
     rows, columns = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
     assert rows == pytest.approx(columns, rel=0.01)
-    assert ds.Rows / ds.Columns == pytest.approx(40 * 3.0 / (50 * 2.0), rel=0.01)
+    above, beside = margins(240, 200)
+    assert (ds.Rows - above) / (ds.Columns - beside) == pytest.approx(40 * 3.0 / (50 * 2.0), rel=0.01)
+
+
+def test_what_is_written_hides_nothing_of_the_slice() -> None:
+    """A lesion at the forehead must not lie under our warning: the whole slice shows, edge to edge."""
+    saliency = saliency_map()
+    bright = replace(saliency, anatomy=np.full_like(saliency.anatomy, 100.0), values=np.zeros_like(saliency.values))
+    bright.anatomy[:, 0, 0] = 0.0
+    above, beside = margins(4 * 64, 4 * 64)
+    slices = build(bright).pixel_array[:, above:, :-beside]
+    assert slices.shape[1:3] == (256, 256)
+    assert np.unique(slices[:, 8:]).tolist() == [255]
 
 
 def test_thin_slices_are_thinned_out_but_the_peak_stays() -> None:
