@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.work.report_context import header
 from sr_templates.headers import to_bytes
-from sr_templates.measurement_report import build_report
+from sr_templates.measurement_report import build_reports
 from sr_templates.parametric_map import build_parametric_map
 from sr_templates.saliency_capture import build_saliency
 from sr_templates.single_frame_capture import build_saliency_series
@@ -57,7 +57,7 @@ def encode_objects(
     *,
     saliency: SaliencyRule,
 ) -> list[EncodedObject]:
-    """Make every object of a run: saliency of each time point, the summary page, the report.
+    """Make every object of a run: saliency of each time point, the summary page, the report in every SOP Class.
 
     Raises:
         NodeError: if an input file is lost.
@@ -67,9 +67,9 @@ def encode_objects(
     page = render_summary(context, template, maps[-1] if maps else None)
     summary = build_summary(context, page, template=template)
     shown = [ds for each in images for ds in each.shown]
-    report = build_report(context, template, references=[*shown, summary])
+    reports = build_reports(context, template, [*shown, summary])
     objects = [(kind, ds) for each in images for kind, ds in each.objects]
-    return [_encoded(kind, ds) for kind, ds in (*objects, (SUMMARY, summary), ("report", report))]
+    return [_encoded(kind, ds) for kind, ds in (*objects, (SUMMARY, summary), *reports.items())]
 
 
 def _images(
