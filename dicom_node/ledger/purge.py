@@ -79,10 +79,12 @@ def belongings(connection: Connection, row_id: int) -> Belongings:
     """Return what is kept of a patient under any of the IDs."""
     rows = tuple(identity.rows_of(connection, row_id))
     query = select(arrival.c.id, arrival.c.sop_instance_uid, arrival.c.path).where(_arrived(rows))
+    in_another_class = outbox_object.c.kind.startswith("report")
+    somewhere = exists().where(handed_over.c.sop_instance_uid == outbox_object.c.sop_instance_uid)
     reports = (
         select(outbox_object.c.sop_instance_uid)
         .join(run, run.c.run_key == outbox_object.c.run_key)
-        .where(run.c.patient.in_(rows), outbox_object.c.kind.startswith("report"))
+        .where(run.c.patient.in_(rows), or_(outbox_object.c.kind == "report", and_(in_another_class, somewhere)))
     )
     return Belongings(
         rows=rows,
