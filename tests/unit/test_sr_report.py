@@ -14,13 +14,15 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from inference.results import AbstentionKind
+from inference.results import AbstentionKind, QualityFlag
 from sr_templates.errors import ReportError
 from sr_templates.headers import to_bytes
 from sr_templates.measurement_report import SOP_CLASS_UIDS, build_report
+from sr_templates.parametric_map import build_parametric_map
 from sr_templates.read_report import concept, read_report
 from sr_templates.render_html import to_html
 from sr_templates.saliency_capture import build_saliency
+from sr_templates.single_frame_capture import build_saliency_series
 from sr_templates.sources import InstanceRef, Predecessor
 from sr_templates.summary_page import build_summary, render_summary
 from sr_templates.template import load_template
@@ -305,6 +307,95 @@ def test_a_new_time_point_leaves_the_earlier_report_valid() -> None:
     assert "PurposeOfReferenceCodeSequence" not in sop
     assert any(line.startswith("Updates report of 2024-07-16") for line in read_report(ds).summary)
     assert read_report(ds).predecessor_sop_instance_uid == derive_uid("earlier", "Comprehensive3DSR")
+
+
+@pytest.mark.parametrize("sop_class", sorted(SOP_CLASS_UIDS))
+def test_a_predecessor_is_named_as_the_same_destination_holds_it(sop_class: str) -> None:
+    """A fallback report names the fallback before it; where there was none, the report there was."""
+    context = report_context()
+    record = replace(context.record, predecessor=earlier(replaced=False))
+    ds = build_report(replace(context, record=record), TEMPLATE, sop_class=sop_class)  # type: ignore[arg-type]
+    assert read_report(ds).predecessor_sop_instance_uid == derive_uid("earlier", sop_class)
+    only_one = replace(earlier(replaced=False), reports=earlier(replaced=False).reports[:1])
+    record = replace(context.record, predecessor=only_one)
+    ds = build_report(replace(context, record=record), TEMPLATE, sop_class=sop_class)  # type: ignore[arg-type]
+    assert read_report(ds).predecessor_sop_instance_uid == derive_uid("earlier", "Comprehensive3DSR")
+
+
+def test_who_ordered_a_run_is_an_observer_beside_the_device() -> None:
+    """By login name, and nobody where the node did it by itself; no character that would split the name."""
+    by_hand = [item for item in items(build(requested_by="jdoe^=x")) if item.RelationshipType == "HAS OBS CONTEXT"]
+    assert [item.ConceptCodeSequence[0].CodeValue for item in by_hand if concept(item) == "121005"] == [
+        "121007",
+        "121006",
+    ]
+    assert [str(item.PersonName) for item in by_hand if concept(item) == "121008"] == ["jdoe  x^"]
+    assert [item.TextValue for item in by_hand if concept(item) == "128774"] == ["jdoe^=x"]
+    assert "121008" not in {concept(item) for item in items(build())}
+
+
+def test_what_was_left_out_stands_in_a_container_of_its_own_with_its_reason() -> None:
+    """One comment per remark; no empty container where there is none."""
+    ds = build(remarks=("T2 not used: gap", "scan of May: too early"))
+    (selection,) = [item for item in ds.ContentSequence if concept(item) == "SELECTION"]
+    assert [item.TextValue for item in selection.ContentSequence] == [
+        "Note: T2 not used: gap",
+        "Note: scan of May: too early",
+    ]
+    assert "SELECTION" not in {concept(item) for item in build(remarks=()).ContentSequence}
+
+
+def test_a_quality_remark_stands_with_the_scan_that_it_is_about_or_with_the_answer() -> None:
+    """Its time point's group where it has one, else the group of the answer."""
+    flags = (*answer().flags, QualityFlag(code="few-scans", message="4 scans; expected at least 5"))
+    ds = build(result=replace(answer(), flags=flags))
+    groups = [item for item in items(ds) if concept(item) == "125007"]
+    comments = [
+        [str(item.TextValue) for item in group.ContentSequence if concept(item) == "121106"] for group in groups
+    ]
+    assert comments == [
+        ["Caution: 4 scans; expected at least 5"],
+        [],
+        ["Caution: slices of 5 mm, model trained on 1-3 mm"],
+        [],
+        [],
+    ]
+
+
+def test_every_question_of_the_template_is_told_as_not_measured_where_the_model_abstains() -> None:
+    """One group per output, the primary first, each without a value, with the qualifier and the reason."""
+    words = TEMPLATE.main
+    second = words.model_copy(
+        update={
+            "label": "Methylation",
+            "probability": words.probability.model_copy(update={"value": "MGMTMETH_P"}),
+            "category": words.category.model_copy(update={"value": "MGMTMETH_CAT"}),
+        }
+    )
+    template = TEMPLATE.model_copy(update={"outputs": {"mgmt": second, **TEMPLATE.outputs}})
+    ds = build_report(report_context(no_answer(AbstentionKind.NOT_ATTEMPTED)), template)
+    numbers = [item for item in items(ds) if concept(item) in ("RECUR_P_365", "MGMTMETH_P")]
+    assert [concept(item) for item in numbers] == ["RECUR_P_365", "MGMTMETH_P"]
+    assert all(not item.MeasuredValueSequence for item in numbers)
+    assert {item.NumericValueQualifierCodeSequence[0].CodeValue for item in numbers} == {"114007"}
+    reasons = [str(item.TextValue) for item in items(ds) if concept(item) == "121106"]
+    assert reasons.count("not attempted: images unlike those the model was trained on") == 2
+
+
+def test_of_a_series_of_single_captures_the_report_points_at_one_and_a_map_has_its_own_name() -> None:
+    """A reader opens a series, not forty references; all that is pointed at is evidence."""
+    context = report_context()
+    captures = build_saliency_series(context, saliency_map(), mr_header(DAYS[-1], "T1c", 0), template=TEMPLATE)[0]
+    parametric = build_parametric_map(context, saliency_map(), mr_header(DAYS[-1], "T1c", 0), template=TEMPLATE)
+    assert len(captures) > 1
+    ds = build_report(context, TEMPLATE, references=[*captures, parametric])
+    named = {concept(item): item for item in ds.ContentSequence if item.ValueType == "IMAGE"}
+    assert set(named) == {"SALIENCY_MAP", "SALIENCY_VALUES"}
+    shown = named["SALIENCY_MAP"].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    assert shown in {each.SOPInstanceUID for each in captures}
+    assert {each.SOPInstanceUID for each in (*captures, parametric)} <= read_report(ds).input_sop_instance_uids
+    line = next(line for line in read_report(ds).summary if line.startswith("Images of this result"))
+    assert line.count("series 900") + line.count("series 901") == 2
 
 
 def test_an_unknown_output_is_refused() -> None:
