@@ -18,6 +18,7 @@ from dicom_node.cli_options import config_option, fail, load_settings
 from dicom_node.cli_orders import force_run, hold, release
 from dicom_node.cli_patient import patient
 from dicom_node.cli_purge import purge
+from dicom_node.cli_recover import recover
 from dicom_node.cli_replay import replay_verb
 from dicom_node.cli_show import explain, status, timeline
 from dicom_node.cli_withdraw import withdraw
@@ -41,8 +42,8 @@ def main() -> None:
 
 
 for verb in (
-    cohort, demo, explain, force_run, hold, ingest, patient, purge, release, replay_verb, retry, status, timeline,
-    withdraw,
+    cohort, demo, explain, force_run, hold, ingest, patient, purge, recover, release, replay_verb, retry, status,
+    timeline, withdraw,
 ):  # fmt: skip
     main.add_command(verb)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from pydicom import dcmread
+from pydicom.uid import Comprehensive3DSRStorage
 
 from dicom_node.ledger import cases, deliveries, runs
 from dicom_node.ledger.tables import DeliveryState
@@ -26,12 +28,16 @@ from sr_templates.read_report import read_report
 from sr_templates.uids import derive_uid
 from tests.factories.bench import DAYS, ISSUER, Bench, flair_studies, flair_study
 from tests.factories.notes import note, write_note
+from tests.factories.peers import ISSUER as PHANTOM_ISSUER
+from tests.factories.peers import destination, storescu, wait_for_report, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pydicom import Dataset
+
+    from tests.factories.peers import Node, Orthanc, PhantomStudies
 
 NODE = "NODE"  # the AE title of every bench
 ARCHIVE = "main"
@@ -329,3 +335,42 @@ def test_what_the_child_says_of_a_report_survives_the_pipe(
     assert replace(report, version=7) != report
     with Reader() as reader:
         assert reader.read(path, ISSUER) == report
+
+
+@pytest.mark.peer
+@pytest.mark.usefixtures("dcmtk")
+def test_a_node_whose_data_folder_is_gone_goes_on_with_what_the_archive_holds(
+    orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudies
+) -> None:
+    """The report after the loss follows the one before it, which nobody but the archive remembers."""
+    entry = destination(orthanc) | {
+        "orthanc": {"url": f"http://127.0.0.1:{orthanc.http_port}"},
+        "default_issuer": PHANTOM_ISSUER,
+        "priors": {"methods": ["orthanc"]},
+    }
+    for folder in phantom.folders[:3]:
+        orthanc.client.upload_folder(str(folder))
+    node = make_node(pacs=[entry])
+    node.import_cohort(phantom.cohort_row)
+    node.start()
+    storescu([phantom.folders[2]], node)
+    wait_for_report(node)
+    (first,) = orthanc.instances(Comprehensive3DSRStorage)
+    node.stop()
+    shutil.rmtree(node.folder / "data")
+
+    node.import_cohort(phantom.cohort_row)
+    node.start()
+    assert "1 questions opened about 1 patients" in node.verb("recover", phantom.patient.patient_id)
+    wait_until("the old report", lambda: node.status()["runs"] == {"reported": 1}, timeout_s=90)
+    storescu([phantom.folders[3]], node)
+    wait_until("the next report", lambda: node.status()["runs"].get("reported") == 2, timeout_s=180)
+    wait_for_report(node)
+    second = max(orthanc.instances(Comprehensive3DSRStorage), key=lambda ds: read_report(ds).run.version)
+    assert read_report(second).run.version == 2
+    assert read_report(second).predecessor_sop_instance_uid == first.SOPInstanceUID
+    assert read_report(second).tracking_uid == read_report(first).tracking_uid
+    assert len(orthanc.instances(Comprehensive3DSRStorage)) == 2
+    log = node.log_path.read_text(encoding="utf-8")
+    assert phantom.patient.patient_id not in log
+    assert "report.read_back" in log
