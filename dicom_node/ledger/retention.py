@@ -50,6 +50,7 @@ def patients_with_old_images(connection: Connection, before: datetime) -> list[P
         .with_only_columns(instance.c.patient)
         .join(patient, patient.c.id == instance.c.patient)
         .where(_old(before), patient.c.revision == patient.c.decided_revision)
+        .order_by(None)  # PostgreSQL orders a DISTINCT only by what it selects
         .distinct()
     )
     return [patients.get(connection, row_id) for row_id in sorted(connection.scalars(query))]

@@ -174,10 +174,12 @@ class Bench:
         pacs: Sequence[Mapping[str, Any]] = (),
         archive_for: ArchiveFor = no_archive,
         cohort_known: bool = True,
+        database_url: str | None = None,
     ) -> None:
         self.settings = Settings.model_validate(
             {
                 "node": {"ae_title": "NODE", "data_dir": folder},
+                "database": {"url": database_url},
                 "receive": {"allow_unknown_peers": True, "quiet_period_s": 60},
                 "tasks": ["glioma-recurrence"],
                 "pacs": list(pacs),
