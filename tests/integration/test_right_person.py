@@ -35,6 +35,7 @@ CORRECTED = "CORRÉE^SENTINEL"
 UNICODE = "YAMADA^SENTINEL=山田^太郎"
 STRANGER = "STRANGER-4711"
 OURS = (SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage, Comprehensive3DSRStorage)
+OTHER_CLASSES = ("report-compr", "report-enhanced")
 
 
 def store(orthanc: Orthanc, folder: Path, **changes: str) -> None:
@@ -66,12 +67,13 @@ def ours(orthanc: Orthanc) -> list[Dataset]:
 
 
 def objects(node: Node, encoding: int) -> set[str]:
-    """Return the SOP Instance UIDs of an encoding of the only run."""
+    """Return the SOP Instance UIDs of an encoding of the only run, as an archive gets it that takes the first class."""
     database = Database(f"sqlite:///{node.folder / 'data' / 'ledger.sqlite'}")
     try:
         with database.read() as ledger:
             (run,) = runs.of_patient(ledger, 1)
-            return {each.sop_instance_uid for each in runs.objects_of(ledger, run.run_key, encoding)}
+            made = runs.objects_of(ledger, run.run_key, encoding)
+            return {each.sop_instance_uid for each in made if each.kind not in OTHER_CLASSES}
     finally:
         database.close()
 
