@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,17 @@ def rendered(figure: Figure) -> NDArray[np.uint8]:
 def blank(rows: int, columns: int, *, colour: str = "none") -> Figure:
     """Return an empty figure of exactly that many pixels."""
     return Figure(figsize=(columns / DPI, rows / DPI), dpi=DPI, facecolor=colour)
+
+
+def font(*, points: float, bold: bool = False) -> FontProperties:
+    """Return the font of everything that is written."""
+    return FontProperties(family=FONT, weight="bold" if bold else "normal", size=points)
+
+
+def drawable(text: str, *, bold: bool = False) -> str:
+    """Return the text with a question mark for every character that the font has no shape for."""
+    known = get_font(findfont(font(points=10, bold=bold))).get_charmap()
+    return "".join(each if ord(each) in known else "?" for each in text)
 
 
 def hot_colours(values: NDArray[np.floating], threshold: float) -> NDArray[np.uint8]:
@@ -72,7 +84,8 @@ def legend(rows: int, columns: int, lines: Sequence[str], threshold: float) -> N
     size_px = min(_ABOVE * rows / (1.3 * len(lines)), 0.7 * columns / (0.62 * longest))
     text: dict[str, Any] = {"family": FONT, "ha": "center", "parse_math": False}
     points = size_px * 72 / DPI
-    figure.text(0.5, 1 - 0.08 * _ABOVE, "\n".join(lines), size=points, color="#ffd54f", va="top", **text)
+    warning = "\n".join(drawable(each) for each in lines)
+    figure.text(0.5, 1 - 0.08 * _ABOVE, warning, size=points, color="#ffd54f", va="top", **text)
     top, bottom, left, right = 0.70, 0.35, 1 - 0.62 * _BESIDE, 1 - 0.28 * _BESIDE
     small = min(points, 0.34 * _BESIDE * columns * 72 / DPI)
     for height, label, side in ((top, "1.0", "bottom"), (bottom, f"{threshold:.1f}", "top")):

@@ -6,24 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from sr_templates.drawing import DPI, FONT
+from sr_templates.drawing import DPI, drawable, font
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-def drawable(text: str, *, bold: bool = False) -> str:
-    """Return the text with a question mark for every character that the font has no shape for."""
-    known = get_font(findfont(_font(bold=bold, points=10))).get_charmap()
-    return "".join(each if ord(each) in known else "?" for each in text)
-
-
 def width_px(text: str, points: float, *, bold: bool = False) -> float:
     """Return how wide a line of text is."""
     renderer = RendererAgg(1, 1, DPI)
-    width, _, _ = renderer.get_text_width_height_descent(text, _font(bold=bold, points=points), ismath=False)
+    width, _, _ = renderer.get_text_width_height_descent(text, font(bold=bold, points=points), ismath=False)
     return float(width)
 
 
@@ -79,7 +72,3 @@ class _Ruler:
         if word not in self.known:
             self.known[word] = width_px(word, self.points, bold=self.bold) if word else 0.0
         return self.known[word]
-
-
-def _font(*, bold: bool, points: float) -> FontProperties:
-    return FontProperties(family=FONT, weight="bold" if bold else "normal", size=points)

@@ -11,8 +11,8 @@ from matplotlib.dates import date2num, num2date
 from matplotlib.patheffects import withStroke
 
 from sr_templates import wording
-from sr_templates.drawing import FONT
-from sr_templates.page_text import drawable, width_px
+from sr_templates.drawing import FONT, drawable
+from sr_templates.page_text import width_px
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from scipy.ndimage import center_of_mass
 
 from inference.results import SaliencyMap, SourceSlice
-from sr_templates.drawing import margins
+from sr_templates.drawing import drawable, legend, margins
 from sr_templates.errors import ReportError
 from sr_templates.headers import to_bytes
 from sr_templates.saliency_capture import build_saliency
@@ -124,6 +124,13 @@ def test_text_stays_out_of_the_corners_and_the_bottom() -> None:
     assert frame[: rows // 4, : columns // 10].max() == 0
     assert frame[: rows // 6, -columns // 10 :].max() == 0
     assert frame[: rows // 5, columns // 4 : -columns // 4].max() > 200
+
+
+def test_a_letter_that_the_font_lacks_is_a_question_mark() -> None:
+    """A site's wording in any script makes a capture, without a warning and without an empty box."""
+    assert drawable("Läsion \u75c5\u5909 $x$") == "Läsion ?? $x$"
+    layer = legend(300, 260, ["RESEARCH USE ONLY", "\u75c5\u5909"], 0.4)
+    assert layer[:40].max() > 0
 
 
 def test_a_burned_in_date_is_declared() -> None:

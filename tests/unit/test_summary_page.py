@@ -76,8 +76,9 @@ def test_the_page_is_the_same_pixels_every_time_and_leaves_matplotlib_as_it_was(
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.parametrize("template", [TEMPLATE, GERMAN], ids=["English", "German"])
-@pytest.mark.parametrize("saliency", [saliency_map(), None], ids=["saliency", "no saliency"])
+@pytest.mark.parametrize(
+    ("template", "saliency"), [(GERMAN, saliency_map()), (TEMPLATE, None)], ids=["German", "without saliency"]
+)
 @pytest.mark.parametrize(
     "result",
     [answer(), answer(0.42, synthetic=True), no_answer(), replace(answer(), trajectory=())],
