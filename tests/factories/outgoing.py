@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-from pydicom import dcmread
-from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 
 from dicom_node.deliver.consignment import job_key
 from dicom_node.deliver.postman import Postman
 from dicom_node.ledger import deliveries, patients, runs, tables
 from dicom_node.observe.logs import open_log
 from dicom_node.settings import Logging
-from sr_templates.headers import to_bytes
-from sr_templates.uids import derive_uid
 from tests.factories.bench import ISSUER, NOW, Bench, flair_studies, no_archive
 
 if TYPE_CHECKING:
@@ -29,47 +23,16 @@ if TYPE_CHECKING:
 
     from dicom_node.ledger.deliveries import Delivery
 
-OTHER_CLASSES = {"report-comprehensive": ComprehensiveSRStorage, "report-enhanced": EnhancedSRStorage}
-
 
 def encode_report(folder: Path, studies: Path, destinations: Sequence[str] = ("main", "second")) -> None:
-    """Make a node's data folder whose report waits for these destinations, in all three SR classes."""
+    """Make a node's data folder whose report waits for these destinations."""
     entries = [{"name": each, "orthanc": {"url": "http://127.0.0.1:9"}} for each in destinations]
     bench = Bench(folder, pacs=entries)
     bench.receive(*flair_studies(studies))
     for _ in range(2):
         bench.now += timedelta(minutes=5)
         bench.tick()
-    with bench.database.write() as ledger:
-        (run,) = runs.of_patient(ledger, 1)
-        _offer_other_classes(bench, ledger, run.run_key)
     bench.database.close()
-
-
-def _offer_other_classes(bench: Bench, ledger: Connection, run_key: str) -> None:
-    """Offer the report in the other SR classes too, where the encoder has not done so."""
-    objects = runs.objects_of(ledger, run_key)
-    (report,) = [each for each in objects if each.kind == "report"]
-    for number, (kind, sop_class_uid) in enumerate(OTHER_CLASSES.items(), start=1):
-        if any(each.kind == kind for each in objects):
-            continue
-        ds = dcmread(bench.folders.outbox / report.path)
-        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = sop_class_uid
-        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = derive_uid("test", kind, report.sop_instance_uid)
-        ds.SeriesInstanceUID = derive_uid("test series", kind, report.series_instance_uid)
-        path = report.path.replace("report", kind)
-        (bench.folders.outbox / path).write_bytes(to_bytes(ds))
-        found = replace(
-            report,
-            position=report.position + number,
-            kind=kind,
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=str(ds.SOPInstanceUID),
-            series_instance_uid=str(ds.SeriesInstanceUID),
-            path=path,
-        )
-        values = {name: getattr(found, name) for name in runs.OutboxObject.__slots__}
-        ledger.execute(tables.outbox_object.insert().values(run_key=run_key, **values))
 
 
 class Outgoing:

@@ -105,7 +105,7 @@ def test_an_archive_that_rejects_comprehensive_3d_gets_the_same_report_in_anothe
     ]
     assert main.received[-1].SOPClassUID == ComprehensiveSRStorage
     assert second.received[-1].SOPClassUID == EnhancedSRStorage
-    assert node.held_by("main")[-1] == "report-comprehensive"
+    assert node.held_by("main")[-1] == "report-compr"
     assert node.held_by("second")[-1] == "report-enhanced"
     assert [node.delivery(name).state for name in ("main", "second")] == [SENT, SENT]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = "a" * 64
-KINDS = ("saliency", "summary", "report", "report-comprehensive")
+KINDS = ("saliency", "summary", "report", "report-compr")
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_the_class_an_archive_takes_stands_first(database: Database) -> None:
     with database.read() as ledger:
         assert [each.kind for each in deliveries.contents(ledger, delivery(database))][2:] == list(KINDS[:1:-1])
         waited_for = deliveries.awaited(ledger, delivery(database))
-    assert [each.kind for each in waited_for] == ["saliency", "summary", "report-comprehensive"]
+    assert [each.kind for each in waited_for] == ["saliency", "summary", "report-compr"]
 
 
 def test_a_later_report_asks_first_for_the_class_of_the_one_before(database: Database) -> None:
@@ -205,7 +205,7 @@ def test_a_later_report_asks_first_for_the_class_of_the_one_before(database: Dat
             each.destination: [found.kind for found in deliveries.contents(ledger, each)]
             for each in deliveries.of_run(ledger, later)
         }
-    assert kinds["main"] == ["saliency", "summary", "report-comprehensive", "report"]
+    assert kinds["main"] == ["saliency", "summary", "report-compr", "report"]
     assert kinds["second"] == list(KINDS)
 
 
