@@ -173,8 +173,9 @@ def accept(connection: Connection, row_id: int, fields: Iterable[str], by: By) -
 def state(connection: Connection, said: PatientFacts, by: By) -> Change:
     """Keep what a registry says of an ID today; a value it leaves empty stays as it was said before.
 
-    A new name of a patient whose birth date and sex agree is a correction, and the old and the new spelling are
-    accepted as one human's. A birth date or sex that differs from what the instances say holds the case.
+    A new name that comes with the birth date that the instances tell is a correction, and the old and the new spelling
+    are accepted as one human's; without it a person decides. A birth date or sex that differs from what the instances
+    say holds the case.
     An ID we know nothing of is not kept.
 
     Raises:
@@ -203,7 +204,8 @@ def state(connection: Connection, said: PatientFacts, by: By) -> Change:
             issuer=said.issuer, patient_id=said.patient_id, since=by.at, source=by.actor[:LONGEST_SOURCE], **values
         )
     )
-    _accept_correction(connection, standing, seen, by)
+    if said.birth_date and said.birth_date in {each.birth_date for each in seen}:
+        _accept_correction(connection, standing, seen, by)
     _audit(connection, by, "patient update", said.key, values)
     touch(connection, standing)
     return Change(new=True)

@@ -597,6 +597,31 @@ def test_a_registry_settles_no_doubt_that_was_open_before(ledger) -> None:
     assert seen(ledger, row(ledger, PATIENT)).state is IdentityState.ASK
 
 
+@pytest.mark.parametrize("told_by_images", ["", PATIENT.birth_date])
+@pytest.mark.parametrize("told_by_registry", ["", PATIENT.birth_date])
+def test_a_new_name_is_a_correction_only_where_both_tell_the_same_birth_date(
+    ledger, told_by_images, told_by_registry
+) -> None:
+    """Where nobody ever told one, another name may be another human's: a person decides."""
+    arrive_all(ledger, study(replace(PATIENT, birth_date=told_by_images, sex=""), JUNE))
+    said = replace(PATIENT, name="SENTINEL-MARRIED^PATIENT", birth_date=told_by_registry, sex="")
+    assert identity_changes.state(ledger, said, BY).new
+    expected = IdentityState.CLEAR if told_by_images and told_by_registry else IdentityState.ASK
+    assert seen(ledger, row(ledger, PATIENT)).state is expected
+
+
+def test_a_birth_date_told_afterwards_makes_the_new_name_a_correction(ledger) -> None:
+    """The registry's second message says what the first left open; what it said once counts for no later name."""
+    arrive_all(ledger, study(PATIENT, JUNE))
+    renamed = replace(PATIENT, name="SENTINEL-MARRIED^PATIENT", birth_date="")
+    identity_changes.state(ledger, renamed, BY)
+    assert seen(ledger, row(ledger, PATIENT)).state is IdentityState.ASK
+    identity_changes.state(ledger, replace(renamed, birth_date=PATIENT.birth_date), BY)
+    assert seen(ledger, row(ledger, PATIENT)).state is IdentityState.CLEAR
+    identity_changes.state(ledger, replace(renamed, name="SENTINEL-THIRD^PATIENT"), BY)
+    assert seen(ledger, row(ledger, PATIENT)).state is IdentityState.ASK
+
+
 def test_what_a_registry_leaves_empty_stays_as_said_before(ledger) -> None:
     """Empty means unchanged in an update (HL7 v2.5.1 chapter 2.5.3)."""
     arrive_all(ledger, study(PATIENT, JUNE))
