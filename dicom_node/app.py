@@ -49,7 +49,7 @@ TICK_S: Final = 1.0
 INDEX_S: Final = 0.1
 BEAT_S: Final = 15.0
 SWEEP_S: Final = 3600.0
-IMAGE_SWEEP_S: Final = 86400.0
+IMAGE_SWEEP_S: Final = 86400.0  # looks at every patient anew; the first time when all have been decided
 DRAIN_S: Final = 30
 ROLES: Final = ("node", "listener", "worker", "deliver")
 
@@ -188,7 +188,7 @@ def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> Non
     _every(scheduler, INDEX_S, indexer.run_once, found.log)
     _every(scheduler, TICK_S, reconciler.tick, found.log)
     _every(scheduler, SWEEP_S, lambda: sweep_cache(found, now()), found.log)
-    _every(scheduler, IMAGE_SWEEP_S, lambda: images.run_once(now()), found.log)
+    _every(scheduler, IMAGE_SWEEP_S, lambda: images.run_once(now()), found.log, first_after_s=SWEEP_S)
 
 
 def _start_listeners(found: Parts, stack: ExitStack) -> None:
@@ -300,7 +300,9 @@ def _scheduler(stack: ExitStack) -> BackgroundScheduler:
     return scheduler
 
 
-def _every(scheduler: BackgroundScheduler, seconds: float, work: Callable[[], object], log: Log) -> None:
+def _every(
+    scheduler: BackgroundScheduler, seconds: float, work: Callable[[], object], log: Log, *, first_after_s: float = 0.0
+) -> None:
     """Do something at an interval, never twice at a time; what it raises is logged, and the next time is a new try."""
 
     def guarded() -> None:
@@ -316,5 +318,5 @@ def _every(scheduler: BackgroundScheduler, seconds: float, work: Callable[[], ob
         max_instances=1,
         coalesce=True,
         misfire_grace_time=None,
-        next_run_time=now(),
+        next_run_time=now() + timedelta(seconds=first_after_s),
     )

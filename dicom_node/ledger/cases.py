@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select
 
-from dicom_node.ledger.tables import CaseState, case
+from dicom_node.ledger.tables import CaseState, case, run
 from dicom_node.timeline.model import Reason
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
+
+IN_DOUBT: Final = frozenset({"held-by-hand", "identity-conflict", "identity-name", "instance-conflict"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,22 @@ def set_case(connection: Connection, new: Case) -> bool:
         )
     )
     return True
+
+
+def pauses(connection: Connection, run_key: str) -> bool:
+    """Say whether the report of a run may not go out now: a person must act first, or the case is over or not one."""
+    query = (
+        select(case)
+        .join(run, (run.c.patient == case.c.patient) & (run.c.task == case.c.task))
+        .where(run.c.run_key == run_key)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return False
+    found = _case(row)
+    if found.state is CaseState.HELD:
+        return any(reason.code in IN_DOUBT for reason in found.reasons)
+    return found.state in {CaseState.INELIGIBLE, CaseState.ENDED}
 
 
 def forget(connection: Connection, patient_row: int) -> None:

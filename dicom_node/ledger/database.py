@@ -35,7 +35,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._engine = _engine(url)
-        self._reader = self._engine.execution_options(readonly=True)
+        one_snapshot = {} if self._engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        self._reader = self._engine.execution_options(readonly=True, **one_snapshot)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

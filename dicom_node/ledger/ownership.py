@@ -167,7 +167,7 @@ def _move_runs(
     """Move runs to the owner of the study their report stands in; take back what must not go on.
 
     An open run of a patient whose scans changed is taken back, also with a frozen result: nothing of it was issued, and
-    what it saw is not this patient's history any more. Its frozen record stays. One that was issued before, and is open
+    what it saw is not this patient's history any more. One that was issued before, and is open
     only to be encoded anew, goes on. What was made from scans of several patients is sent to nobody any more.
     """
     superseded, mixed = [], []
@@ -180,7 +180,7 @@ def _move_runs(
             issued = bool(runs.objects_of(connection, each.run_key))
             is_open = each.state in runs.OPEN_STATES
             if is_open and not issued and (owner != row_id or {owner, row_id} & moves.changed):
-                runs.set_state(connection, each.run_key, RunState.SUPERSEDED, TAKEN_BACK)
+                runs.take_back(connection, each.run_key, TAKEN_BACK)
                 superseded.append(each.run_key)
             elif issued and len(set(owners)) > 1 and (is_open or each.state is RunState.REPORTED):
                 _stop(connection, each.run_key, at)

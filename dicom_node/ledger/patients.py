@@ -88,14 +88,21 @@ def touch_all(connection: Connection) -> None:
 
 
 def undecided(connection: Connection, now: datetime, limit: int) -> list[Patient]:
-    """Return patients with new facts, or whose time to be looked at again has come."""
+    """Return patients with new facts, or whose time to be looked at again has come, whoever waits longest first."""
     query = (
         select(patient)
         .where(or_(patient.c.decided_revision != patient.c.revision, patient.c.next_check_at <= now))
-        .order_by(patient.c.id)
+        .order_by(patient.c.next_check_at.is_not(None), patient.c.next_check_at, patient.c.id)
         .limit(limit)
     )
     return [_patient(row) for row in connection.execute(query)]
+
+
+def locked_revision(connection: Connection, row_id: int) -> int:
+    """Return how far a patient's facts have come; nobody adds to them before this transaction ends."""
+    query = select(patient.c.revision).where(patient.c.id == row_id).with_for_update()
+    revision: int = connection.execute(query).scalar_one()
+    return revision
 
 
 def all_patients(connection: Connection) -> list[Patient]:

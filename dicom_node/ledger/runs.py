@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
 
 OPEN_STATES = (RunState.QUEUED, RunState.RUNNING)
+OTHER_MODEL = "the worker serves another task or model than the node: start both with one configuration, then `retry`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,18 @@ class Run:
     rescues: int
     encoding: int  # the newest, made or to be made
     encodings: Mapping[int, encodings.Encoding]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRun:
+    """A run that is queued or running, as far as the tick needs to know it."""
+
+    run_key: str
+    patient_row: int
+    task: str
+    state: RunState
+    stat: bool
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +140,52 @@ def of_patient(connection: Connection, patient_row: int, task: str | None = None
     return [_run(row) for row in connection.execute(query.order_by(run.c.created_at, run.c.run_key))]
 
 
-def open_runs(connection: Connection) -> list[Run]:
+def open_runs(connection: Connection) -> list[OpenRun]:
     """Return runs that are queued or running, urgent ones first, then oldest first."""
-    query = _joined().where(run.c.state.in_(OPEN_STATES)).order_by(run.c.stat.desc(), run.c.created_at, run.c.run_key)
-    return [_run(row) for row in connection.execute(query)]
+    query = (
+        select(run.c.run_key, run.c.patient, run.c.task, run.c.state, run.c.stat, run.c.error)
+        .where(run.c.state.in_(OPEN_STATES))
+        .order_by(run.c.stat.desc(), run.c.created_at, run.c.run_key)
+    )
+    return [
+        OpenRun(
+            run_key=row.run_key,
+            patient_row=row.patient,
+            task=row.task,
+            state=RunState(row.state),
+            stat=row.stat,
+            error=row.error,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def locked(connection: Connection, run_key: str) -> Run | None:
+    """Return one run, which nobody else changes before this transaction ends."""
+    connection.execute(select(run.c.run_key).where(run.c.run_key == run_key).with_for_update())
+    return get(connection, run_key)
+
+
+def take_back(connection: Connection, run_key: str, reason: str | None = None) -> bool:
+    """Take back a run of which nothing was issued, with what was frozen of it; say whether that was so.
+
+    A step that is at work on it finds it taken back, or changed, when it wants to commit.
+    """
+    unissued = (run.c.run_key == run_key) & run.c.state.in_(OPEN_STATES) & run.c.encoded_at.is_(None)
+    done = connection.execute(
+        update(run)
+        .where(unissued, run.c.encoding == 1)
+        .values(
+            state=RunState.SUPERSEDED,
+            error=reason,
+            result=None,
+            version=None,
+            predecessor=None,
+            issued_at=None,
+            demographics=None,
+        )
+    )
+    return bool(done.rowcount)
 
 
 def set_state(connection: Connection, run_key: str, state: RunState, error: str | None = None) -> None:

@@ -62,8 +62,8 @@ class _Standing:
 
     @property
     def next_look_at(self) -> datetime | None:
-        """When the question may be asked again without news."""
-        if self.latest is None or self.latest.finished_at is None:
+        """When the question may be asked again without news; None while something is open."""
+        if self.is_open or self.latest is None or self.latest.finished_at is None:
             return None
         return self.latest.finished_at + timedelta(seconds=self.pacs.priors.ask_again_after_s)
 
@@ -114,6 +114,15 @@ def ensure(
         over = again_at is not None and again_at <= now and not standing.is_open
         if standing.to_be_asked or (waiting and over):
             priors.open_lookup(ledger, patient_row=patient_row, pacs=pacs.name, held=settled, now=now)
+
+
+def settles_at(ledger: Connection, patient_row: int, *, settings: Settings, now: datetime) -> datetime | None:
+    """Return when the next study of a patient will have been quiet for long enough to ask archives about it."""
+    if not _askable(ledger, patient_row, settings):
+        return None
+    quiet = timedelta(seconds=settings.receive.quiet_period_s)
+    times = (each.clock.last_received_at + quiet for each in patients.receptions(ledger, patient_row).values())
+    return min((at for at in times if at > now), default=None)
 
 
 def due(ledger: Connection, *, settings: Settings, now: datetime) -> list[tuple[str, str]]:

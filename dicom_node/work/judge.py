@@ -80,6 +80,7 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
     standing = orders.of_case(ledger, patient.row_id, served.name)
     line = known.time_line(served.task, rules.selection)
     earlier = [runs.facts(each) for each in runs.of_patient(ledger, patient.row_id, served.name)]
+    priors = search.look(ledger, patient.row_id, settings=rules.settings, held_studies=known.received, now=now)
     decision = decide(
         line,
         served.task,
@@ -93,7 +94,7 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
             received={uid: each.clock for uid, each in known.received.items()},
             quiet_period_s=receive.quiet_period_s,
             max_wait_s=receive.max_wait_s,
-            priors=search.look(ledger, patient.row_id, settings=rules.settings, held_studies=known.received, now=now),
+            priors=priors,
             hold=_hold(ledger, patient, standing.get(OrderKind.HOLD)),
             forced=OrderKind.FORCE in standing,
         ),
@@ -101,7 +102,8 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
     to_fetch = _aged_out(ledger, patient, decision)
     state, reasons = _state(ledger, patient, decision, served, rules.settings)
     if to_fetch and state is CaseState.DUE:
-        state, reasons = CaseState.WAITING, (_TO_FETCH, *reasons)
+        told = (Reason(code="priors", text=priors.text or "no archive can be asked: send them again"),)
+        state, reasons = CaseState.WAITING, (_TO_FETCH, *told, *reasons)
     return Judged(
         decision=decision,
         state=state,

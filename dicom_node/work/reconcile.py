@@ -11,36 +11,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sqlalchemy.exc import OperationalError
-
 from dicom_node import events
 from dicom_node.deliver.consignment import job_key
-from dicom_node.ledger import arrivals, cases, deliveries, orders, patients, presence, prior_series, runs
-from dicom_node.ledger.orders import OrderKind
-from dicom_node.ledger.tables import CaseState
+from dicom_node.ledger import cases, deliveries, patients, presence, runs
 from dicom_node.priors import search
-from dicom_node.timeline.decision import Decision, Due, Waiting
-from dicom_node.timeline.model import Reason, RunState
+from dicom_node.timeline.model import RunState
+from dicom_node.work.decisions import Decider
 from dicom_node.work.engine import ROUTINE, STAT, JobKind, JobStatus
-from dicom_node.work.judge import judge_case, may_ask_archives
-from dicom_node.work.known import Known, read_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from sqlalchemy import Connection
-
     from dicom_node.ledger.database import Database
-    from dicom_node.ledger.patients import Patient
-    from dicom_node.ledger.runs import Run
+    from dicom_node.ledger.runs import OpenRun
     from dicom_node.observe.logs import Log
-    from dicom_node.work.judge import Judged, Rules
+    from dicom_node.work.judge import Rules
     from dicom_node.work.tasks import ServedTask
 
-PATIENTS_PER_TICK: Final = 100
 SILENT_AFTER: Final = timedelta(seconds=90)
 MOST_RESCUES: Final = 3
-UNDECIDABLE_AGAIN: Final = timedelta(minutes=1)
+TAKEN: Final = frozenset({JobStatus.WAITING, JobStatus.WORKING})
 LOST: Final = frozenset({JobStatus.UNKNOWN, JobStatus.DONE, JobStatus.CANCELLED})
 
 
@@ -86,131 +76,29 @@ class Reconciler:
         self._start_searches()
 
     def _decide(self) -> None:
-        now = self.clock()
-        with self.database.read() as ledger:
-            waiting = patients.undecided(ledger, now, PATIENTS_PER_TICK)
-            oldest_unread = arrivals.oldest_pending(ledger)
-        known_until = min(now, oldest_unread).astimezone(now.tzinfo) if oldest_unread else now
-        for patient in waiting:
-            try:
-                with self.database.write() as ledger:
-                    self._decide_patient(ledger, patient, now, known_until)
-            except OperationalError:
-                raise  # the ledger is away, not the patient at fault
-            except Exception as error:  # noqa: BLE001 - the edge: one patient must not stop the others
-                self._undecidable(patient, error, now)
-
-    def _decide_patient(self, ledger: Connection, patient: Patient, now: datetime, known_until: datetime) -> None:
-        """Bring every case of a patient up to date; facts, cases and proposed runs commit together."""
-        known = read_known(ledger, patient)
-        if not known.held:
-            cases.forget(ledger, patient.row_id)  # nothing of theirs is here (any more)
-        decisions = []
-        for served in self.tasks.values() if known.held else ():
-            judged = judge_case(ledger, known, served, rules=self.rules, now=known_until)
-            decisions.append(judged.decision)
-            if isinstance(judged.decision, Due) and judged.state is CaseState.DUE:
-                self._propose(ledger, patient, served, judged, now)
-            for each in judged.to_fetch:
-                prior_series.want_again(ledger, patient.row_id, each.series_instance_uid, now)
-            self._show(ledger, patient, served, judged, now)
-        self._ask_archives(ledger, known, decisions, known_until)
-        checks = [each.next_check_at for each in decisions if isinstance(each, Waiting)]
-        next_check_at = min((max(each, now) for each in checks if each is not None), default=None)
-        patients.decided(ledger, patient, next_check_at)
-
-    def _ask_archives(self, ledger: Connection, known: Known, decisions: list[Decision], known_until: datetime) -> None:
-        """Open the questions to archives that could bring a case of this patient forward."""
-        if any(may_ask_archives(decision) for decision in decisions):
-            search.ensure(
-                ledger,
-                known.patient.row_id,
-                settings=self.rules.settings,
-                held_studies=known.received,
-                waiting=any(isinstance(decision, Waiting) for decision in decisions),
-                now=known_until,
-            )
-
-    def _undecidable(self, patient: Patient, error: Exception, now: datetime) -> None:
-        """Show that a patient's cases could not be decided, and try again in a minute."""
-        self.log.failure(events.TICK_FAILED, error, patient=self.log.pseudonym(patient.issuer, patient.patient_id))
-        reason = Reason(code="undecidable", text=f"could not be decided: {type(error).__name__}; see the log")
-        with self.database.write() as ledger:
-            for task in self.tasks:
-                case = cases.Case(
-                    patient_row=patient.row_id, task=task, state=CaseState.FAILED, reasons=(reason,), decided_at=now
-                )
-                cases.set_case(ledger, case)
-            patients.decided(ledger, patient, now + UNDECIDABLE_AGAIN)
-
-    def _propose(self, ledger: Connection, patient: Patient, served: ServedTask, judged: Judged, now: datetime) -> None:
-        due = judged.decision
-        assert isinstance(due, Due)  # noqa: S101 - the caller asked
-        for older in due.supersedes:
-            self._supersede(ledger, older)
-        proposal = runs.Proposal(
-            run_key=due.run_key,
-            patient_row=patient.row_id,
-            task=served.name,
-            stat=judged.stat,
-            inputs=due.inputs,
-            inputs_key=due.inputs_key,
-            remarks=tuple(flag.text for flag in due.flags),
-            bundle_digest=served.bundle_digest,
-            task_digest=served.task.digest(),
-        )
-        known = runs.get(ledger, due.run_key)
-        if known is None:
-            runs.propose(ledger, proposal, now)
-        elif known.state is RunState.SUPERSEDED:
-            runs.set_state(ledger, due.run_key, RunState.QUEUED)  # wanted again
-        orders.withdraw(ledger, patient.row_id, served.name, OrderKind.FORCE)
-
-    def _supersede(self, ledger: Connection, run_key: str) -> None:
-        """Take back a run that a newer one makes pointless, unless its answer is frozen already."""
-        run = runs.get(ledger, run_key)
-        if run is not None and run.state is RunState.QUEUED and run.result is None:
-            runs.set_state(ledger, run_key, RunState.SUPERSEDED)
-            self.log.info(events.RUN_SUPERSEDED, run=run_key[:12])
-
-    def _show(self, ledger: Connection, patient: Patient, served: ServedTask, judged: Judged, now: datetime) -> None:
-        case = cases.Case(
-            patient_row=patient.row_id,
-            task=served.name,
-            state=judged.state,
-            reasons=judged.reasons,
-            decided_at=now,
-            run_key=judged.run_key,
-        )
-        if cases.set_case(ledger, case):
-            self.log.info(
-                events.CASE_DECIDED,
-                patient=self.log.pseudonym(patient.issuer, patient.patient_id),
-                task=served.name,
-                state=judged.state.value,
-                code=judged.reasons[0].code if judged.reasons else "",
-            )
+        decider = Decider(rules=self.rules, database=self.database, tasks=self.tasks, log=self.log)
+        decider.decide_all(self.clock())
 
     def _start_runs(self) -> None:
         """Hand waiting runs to the engine, urgent ones first, and never two of one patient at a time."""
         with self.database.read() as ledger:
             waiting = runs.open_runs(ledger)
-        busy = {run.patient_row for run in waiting if run.state is RunState.RUNNING}
+        statuses = self.engine.status(run.run_key for run in waiting)
+        taken = {run.run_key for run in waiting if statuses[run.run_key] in TAKEN}
+        busy = {run.patient_row for run in waiting if run.state is RunState.RUNNING or run.run_key in taken}
         for run in waiting:
             if run.state is RunState.QUEUED and run.patient_row not in busy:
                 busy.add(run.patient_row)
-                self._submit(run)
+                self._submit(run, statuses[run.run_key])
 
-    def _submit(self, run: Run) -> None:
-        status = self.engine.status([run.run_key])[run.run_key]
+    def _submit(self, run: OpenRun, status: JobStatus) -> None:
         if status is JobStatus.UNKNOWN:
             self.engine.submit(JobKind.RUN, run.run_key, priority=self._priority(run))
-            self.log.info(events.RUN_SUBMITTED, run=run.run_key[:12], task=run.task)
-        elif status not in {JobStatus.WAITING, JobStatus.WORKING}:
+        else:
             self.engine.retry(run.run_key)  # ended once without a report, wanted again
-            self.log.info(events.RUN_SUBMITTED, run=run.run_key[:12], task=run.task)
+        self.log.info(events.RUN_SUBMITTED, run=run.run_key[:12], task=run.task)
 
-    def _priority(self, run: Run) -> int:
+    def _priority(self, run: OpenRun) -> int:
         """Return where a run stands in the queue: STAT first, then by the task's priority, lower numbers first."""
         served = self.tasks.get(run.task)
         return STAT if run.stat else ROUTINE - (served.task.priority if served else 0)
@@ -233,7 +121,7 @@ class Reconciler:
             elif status in LOST:
                 self._move(run, RunState.QUEUED, None)  # no report, and nobody at work: derive it again
 
-    def _move(self, run: Run, state: RunState, error: str | None) -> None:
+    def _move(self, run: OpenRun, state: RunState, error: str | None) -> None:
         with self.database.write() as ledger:
             now_found = runs.get(ledger, run.run_key)
             if now_found is None or now_found.state is not run.state:
@@ -245,7 +133,7 @@ class Reconciler:
 
     def _start_deliveries(self) -> None:
         with self.database.read() as ledger:
-            due = deliveries.due(ledger, self.clock())
+            due = [each for each in deliveries.due(ledger, self.clock()) if not cases.pauses(ledger, each.run_key)]
         self._start_attempts(JobKind.DELIVER, [job_key(each) for each in due])
 
     def _start_searches(self) -> None:
@@ -260,7 +148,7 @@ class Reconciler:
         for key in keys:
             if statuses[key] is JobStatus.UNKNOWN:
                 self.engine.submit(kind, key)
-            elif statuses[key] not in {JobStatus.WAITING, JobStatus.WORKING}:
+            elif statuses[key] not in TAKEN:
                 self.engine.retry(key)  # the attempt broke before it could be written down
 
     def _beat_and_rescue(self) -> None:

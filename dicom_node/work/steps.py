@@ -108,11 +108,12 @@ class RunSteps:
             raise
 
     def _infer(self, run_key: str) -> None:
-        run = self._run(run_key)
-        answered = run.encoding > 1 or (run.result is not None and self._saliency_files(run_key))
-        served = None if run.encoded_at is not None else self._begin(run)
-        if served is None or answered:
+        begun = self._begin(run_key)
+        if begun is None:
             return
+        run, served = begun
+        if run.encoding > 1 or (run.result is not None and self._saliency_files(run_key)):
+            return  # answered before
         self.log.info(events.STEP_STARTED, step="infer", run=run_key[:12], task=run.task)
         paths = self._paths(run)
         newest_only = served.task.saliency.time_points == "newest"
@@ -121,14 +122,16 @@ class RunSteps:
         prediction = self.predictor_for(served).predict(run.task, scans, saliency_for=chosen)
         self._keep_saliency(run_key, prediction.saliency)
         with self.database.write() as ledger:
+            if self._locked(ledger, run_key).state not in runs.OPEN_STATES:
+                return  # taken back meanwhile
             runs.freeze(ledger, run_key, prediction.result.to_json(), self.clock())
         self.log.info(events.STEP_FINISHED, step="infer", run=run_key[:12], task=run.task)
 
     def _encode(self, run_key: str) -> None:
-        run = self._run(run_key)
-        served = None if run.encoded_at is not None else self._begin(run)
-        if served is None:
+        begun = self._begin(run_key)
+        if begun is None:
             return
+        run, served = begun
         self.log.info(events.STEP_STARTED, step="encode", run=run_key[:12], task=run.task)
         paths = self._paths(run)
         maps = [SaliencyMap.load(path) for path in self._saliency_files(run_key)]
@@ -141,7 +144,9 @@ class RunSteps:
         objects = [self._to_outbox(run, position, each) for position, each in enumerate(encoded)]
         now = self.clock()
         with self.database.write() as ledger:
-            if self._run_in(ledger, run_key).state not in runs.OPEN_STATES:
+            found = self._locked(ledger, run_key)
+            frozen_anew = (found.result, found.issued_at) != (run.result, run.issued_at)
+            if found.state not in runs.OPEN_STATES or frozen_anew:
                 return  # taken back meanwhile, as when its patient was split in two
             runs.record_objects(ledger, run_key, objects, now)
             deliveries.create(ledger, run_key, destinations, now, encoding=run.encoding)
@@ -165,30 +170,31 @@ class RunSteps:
         with self.database.write() as ledger:
             return encodings.freeze(ledger, run.run_key, run.encoding, found).demographics
 
-    def _run(self, run_key: str) -> Run:
-        with self.database.read() as ledger:
-            return self._run_in(ledger, run_key)
-
-    def _run_in(self, ledger: Connection, run_key: str) -> Run:
-        run = runs.get(ledger, run_key)
+    def _locked(self, ledger: Connection, run_key: str) -> Run:
+        run = runs.locked(ledger, run_key)
         if run is None:
             msg = f"run {run_key[:12]} is not in the ledger"
             raise NodeError(msg)
         return run
 
-    def _begin(self, run: Run) -> ServedTask | None:
-        """Note that a run is at work and return its task; None if a newer run or another model superseded it."""
-        if run.state not in runs.OPEN_STATES:
-            return None
-        served = self.tasks.get(run.task)
-        issued = run.encoding > 1  # its answer stands, whatever model came after it
-        current = served is not None and (issued or served.bundle_digest == run.bundle_digest)
+    def _begin(self, run_key: str) -> tuple[Run, ServedTask] | None:
+        """Note that a run is at work; None if it was taken back or encoded, or if we serve another model than its own.
+
+        One look and one commit: what is taken back in between is never begun.
+        """
         with self.database.write() as ledger:
-            runs.set_state(ledger, run.run_key, RunState.RUNNING if current else RunState.SUPERSEDED)
+            run = self._locked(ledger, run_key)
+            if run.state not in runs.OPEN_STATES or run.encoded_at is not None:
+                return None
+            served = self.tasks.get(run.task)
+            issued = run.encoding > 1  # its answer stands, whatever model came after it
+            if served is not None and (issued or served.bundle_digest == run.bundle_digest):
+                runs.set_state(ledger, run_key, RunState.RUNNING)
+                patients.touch(ledger, run.patient_row)
+                return run, served
+            runs.set_state(ledger, run_key, RunState.SUPERSEDED, runs.OTHER_MODEL)
             patients.touch(ledger, run.patient_row)
-        if current:
-            return served
-        self.log.info(events.RUN_SUPERSEDED, run=run.run_key[:12], task=run.task)
+        self.log.info(events.RUN_SUPERSEDED, run=run_key[:12], task=run.task)
         return None
 
     def _paths(self, run: Run) -> dict[str, Path]:
