@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sr_templates.template import ReportTemplate
 
 _READABLE_PX = 384  # below this many pixels, burned-in text cannot be read
-_LARGEST_FACTOR = 4
+_LARGEST_FACTOR = 4.0
 _FRAME_STEP_MM = 3.0  # thinner slices are not all shown: 160 frames of 1 mm would be 100 MB and no easier to read
 
 
@@ -140,7 +140,7 @@ def _choose(saliency: SaliencyMap) -> tuple[tuple[int, ...], tuple[int, int]]:
     stride = max(1, int(_FRAME_STEP_MM / step_z + 1e-6))
     finest = min(step_x, step_y)
     size = max(rows * step_y, columns * step_x) / finest
-    enlarge = min(_LARGEST_FACTOR, max(1, int(np.ceil(_READABLE_PX / size))))
+    enlarge = min(_LARGEST_FACTOR, max(1.0, _READABLE_PX / size))
     shape = (round(rows * step_y / finest * enlarge), round(columns * step_x / finest * enlarge))
     return tuple(range(_peak(saliency) % stride, planes, stride)), shape
 
