@@ -26,6 +26,7 @@ def find_template(reference: str, task_file: Path) -> ReportTemplate:
         file = (task_file.parent / reference).resolve()
         return parse_template(file.read_text(encoding="utf-8"), origin=str(file))
     except TemplateError as error:
-        raise ConfigError(tuple(f"{task_file}: report_template: {each}" for each in error.problems)) from error
+        problems = (each.removeprefix("report template ") for each in error.problems)
+        raise ConfigError(tuple(f"{task_file}: report_template: {each}" for each in problems)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError((f"{task_file}: report_template: {reference}: {error}",)) from error

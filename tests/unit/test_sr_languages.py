@@ -144,6 +144,21 @@ def test_every_language_is_legal_and_read_by_dcmtk(
         assert "FÜR".encode() in to_bytes(ds)
 
 
+@pytest.mark.peer
+@pytest.mark.skipif(not shutil.which("dsr2html"), reason="needs dcmtk")
+@every_language
+def test_dcmtk_renders_every_language_as_a_page(name: str, tmp_path: Path) -> None:
+    """Warning, answer and number can be read in any browser; a script tag in a remark is text there too."""
+    report = tmp_path / "report.dcm"
+    report.write_bytes(to_bytes(build_report(report_context(remarks=(SCRIPT,)), TEMPLATES[name])))
+    subprocess.run(["dsr2html", report, tmp_path / "report.html"], capture_output=True, check=True)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert TEMPLATES[name].wording.research_only in page
+    assert f"71 % {TEMPLATES[name].wording.interval.format(lower=62, upper='80 %').strip()}" in page
+    assert "71.3 %" in page
+    assert "<script" not in page
+
+
 NAMES = {
     "Japanese": ("Yamada^Tarou=山田^太郎=やまだ^たろう", ["", "ISO 2022 IR 87"]),
     "Korean": ("Hong^Gildong=洪^吉洞=홍^길동", ["", "ISO 2022 IR 149"]),
