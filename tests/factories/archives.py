@@ -99,7 +99,13 @@ class ScriptedArchive:
         return [str(each.ReferencedSOPInstanceUID) for each in self.requests[index].ReferencedSOPSequence]
 
     def report(
-        self, node_port: int, *, failed: Collection[str] = (), index: int = -1, transaction_uid: str | None = None
+        self,
+        node_port: int,
+        *,
+        failed: Collection[str] = (),
+        index: int = -1,
+        transaction_uid: str | None = None,
+        event_type: int | None = None,
     ) -> int:
         """Report on a request over an association of its own, roles reversed; return the node's status."""
         ds = self._event(self.requests[index] if self.requests else None, failed, transaction_uid)
@@ -109,7 +115,7 @@ class ScriptedArchive:
         association = ae.associate("127.0.0.1", node_port, ae_title="NODE", ext_neg=[role])
         assert association.is_established
         response, _ = association.send_n_event_report(
-            ds, 2 if failed else 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            ds, event_type or (2 if failed else 1), StorageCommitmentPushModel, StorageCommitmentPushModelInstance
         )
         association.release()
         return int(response.Status)

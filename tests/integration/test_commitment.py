@@ -243,14 +243,29 @@ def test_nobody_is_committed_to(listening: Callable[..., tuple[Outgoing, int]], 
         association.release()
 
 
-def test_bytes_that_are_no_data_set_are_refused(
+def test_an_event_that_the_service_does_not_know_is_refused(
     listening: Callable[..., tuple[Outgoing, int]], archive: ScriptedArchive
 ) -> None:
-    """The listener lives on."""
+    """Types 1 and 2 are all there are (PS3.4 table J.3-2)."""
     node, port = sent_and_asked(listening, archive)
-    archive.requests[0].TransactionUID = ""
-    assert archive.report(port) == statuses.INVALID_ARGUMENT_VALUE
+    assert archive.report(port, event_type=3) == statuses.NO_SUCH_EVENT_TYPE
     assert node.delivery().state is SENT
+
+
+def test_a_report_without_a_transaction_is_refused(
+    listening: Callable[..., tuple[Outgoing, int]], archive: ScriptedArchive
+) -> None:
+    """What names nothing of ours changes nothing, and the listener lives on."""
+    node, port = sent_and_asked(listening, archive)
+    del archive.requests[0].ReferencedSOPSequence
+    known = str(archive.requests[0].TransactionUID)
+    archive.requests[0] = Dataset()
+    archive.requests[0].TransactionUID = ""
+    archive.requests[0].ReferencedSOPSequence = []
+    assert archive.report(port, transaction_uid=" ") == statuses.INVALID_ARGUMENT_VALUE
+    assert node.delivery().state is SENT
+    assert archive.report(port, transaction_uid=known) == statuses.SUCCESS  # a report that commits to nothing
+    assert node.delivery().state is RETRYING
 
 
 @pytest.mark.peer
