@@ -32,6 +32,7 @@ selection-report: $(STAMP)
 	$(BIN)/python -m tests.selection.report
 
 # Orthanc, DCMTK and dicom3tools for the tests; without root or apt the tests that need them say so and are skipped.
+# With DICOM_NODE_OHIF=FOLDER the viewer too; DICOM_NODE_VALIDATE names a command that runs validators on its arguments.
 peers:
 	@deploy/install_test_peers
 
