@@ -69,9 +69,9 @@ def _make_note(
     held: Sequence[OutboxObject], *, outbox: Path, run_key: str, title: RejectionTitle, withdrawn_at: datetime
 ) -> Note:
     """Encode the note for one destination and write it durably, before the ledger names it."""
-    newest = outbox / held[-1].path
-    if not newest.is_file():
-        fail(NodeError(f"outbox: {newest.name} is lost, from which the note's header has to be taken"))
+    newest = next((at for each in reversed(held) if (at := outbox / each.path).is_file()), None)
+    if newest is None:
+        fail(NodeError("outbox: every object of the report is lost, from which the note's header has to be taken"))
     refs = [
         InstanceRef(
             sop_class_uid=each.sop_class_uid,
