@@ -206,13 +206,15 @@ def _draw_small_print(figure: Figure, top: float, context: ReportContext, templa
     bottom = _SIZE - 8 - len(model) * _line_px(_SMALL)
     _write(figure, _MARGIN, bottom, model, points=_SMALL, color=SOFT)
     how = (words.method.format(method=method),) if method else ()
-    used = (*wording.scans(context, template), *wording.predecessor(context, template), *how)
+    scans = wording.scans(context, template)
+    used = (*scans, *wording.predecessor(context, template), *how)
     unused = wording.remarks(context, template)
     for points in _PRINT_SIZES:
         left = wrapped(used, _LEFT_COLUMN, points, indent=_INDENT)
         right = wrapped(unused, _ROOM - _LEFT_COLUMN - _GAP, points, indent=_INDENT)
         room = int((bottom - 6 - top) // _line_px(points))
-        if len(left) == len(used) <= room and len(right) <= room:
+        unbroken = len(wrapped(scans, _LEFT_COLUMN, points)) == len(scans)
+        if unbroken and max(len(left), len(right)) <= room:
             break
     _write(figure, _MARGIN, top, cut(left, room, words.more), points=points)
     _write(figure, _MARGIN + _LEFT_COLUMN + _GAP, top, cut(right, room, words.more), points=points)
