@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, or_, select
 
 from dicom_node.ledger import identity, patients
-from dicom_node.ledger.tables import ArrivalState, arrival, instance, outbox_object, prior_series, run
+from dicom_node.ledger.tables import ArrivalState, PriorState, arrival, instance, outbox_object, prior_series, run
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Connection
+
+readable = arrival.alias()  # the copy that an instance was read from
 
 
 def instances_per_series(connection: Connection, patient_row: int) -> dict[str, int]:
@@ -64,14 +68,40 @@ def instances_here(connection: Connection, study_instance_uid: str, series_insta
     return connection.scalar(query) or 0
 
 
-def fetched_but_no_input(connection: Connection, pacs: str, after: int) -> int:
-    """Count the objects fetched from an archive after a file that are of no series: no input, or unreadable."""
-    query = select(func.count(func.distinct(arrival.c.sop_instance_uid))).where(
+def fetched_but_no_input(connection: Connection, pacs: str, after: int) -> set[str]:
+    """Return the SOP Instance UIDs fetched from an archive after a file that are of no series: no input, or unreadable.
+
+    One of which a readable copy lies here is not among them.
+    """
+    here = (
+        select(instance.c.sop_instance_uid)
+        .join(readable, readable.c.id == instance.c.arrival)
+        .where(instance.c.sop_instance_uid == arrival.c.sop_instance_uid, readable.c.state != ArrivalState.AGED_OUT)
+    )
+    query = select(arrival.c.sop_instance_uid).where(
         arrival.c.id > after,
         arrival.c.fetched_from == pacs,
         arrival.c.state.in_((ArrivalState.NOT_AN_INPUT, ArrivalState.SET_ASIDE)),
+        ~here.exists(),
     )
-    return connection.scalar(query) or 0
+    return set(connection.scalars(query))
+
+
+def others_at_work(connection: Connection, pacs: str, series_instance_uid: str, since: datetime) -> bool:
+    """Say whether another series of an archive is being fetched, or an attempt to began after a time.
+
+    While an attempt is at work its series is wanted and was due when it began; afterwards it has an end, or a later
+    time to try again.
+    """
+    at_work = and_(
+        prior_series.c.state == PriorState.WANTED, prior_series.c.started_at >= prior_series.c.next_attempt_at
+    )
+    query = select(prior_series.c.series_instance_uid).where(
+        prior_series.c.pacs == pacs,
+        prior_series.c.series_instance_uid != series_instance_uid,
+        or_(at_work, prior_series.c.started_at > since),
+    )
+    return connection.execute(query.limit(1)).one_or_none() is not None
 
 
 def strangers(connection: Connection, patient_row: int, series_instance_uid: str, *, pacs: str, after: int) -> int:

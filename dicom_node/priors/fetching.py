@@ -7,7 +7,7 @@ are read, and then the ledger tells: all there, too few, or somebody else's.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from dicom_node import events
@@ -23,6 +23,8 @@ from dicom_node.settings import STORAGE_SOP_CLASSES
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+    from sqlalchemy import Connection
 
     from dicom_node.ledger.database import Database
     from dicom_node.ledger.prior_series import PriorSeries
@@ -46,6 +48,17 @@ class Outcome:
     reason: str = ""
     answered: bool = False  # the archive sent all it would, and it was too little
     never: bool = False  # no method will ever work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Retrieval:
+    """One method at work: when it began, after which file, and what passed our own intake."""
+
+    method: RetrieveMethod
+    since: datetime
+    before: int
+    alone: bool  # nothing else was being fetched from this archive when it began
+    taken: set[str] = field(default_factory=set)
 
 
 class Fetching:
@@ -84,10 +97,9 @@ class Fetching:
 
     def _try(self, series: PriorSeries, pacs: Pacs, method: RetrieveMethod) -> Outcome:
         """Try one method, turning whatever is raised into an outcome, so that the next has its turn."""
-        with self._database.read() as ledger:
-            before = holdings.newest_arrival(ledger)
+        retrieval = self._begin(series, method)
         try:
-            told = self._retrieve(series, pacs, method)
+            told = self._retrieve(series, pacs, retrieval)
         except CannotBeAsked as error:
             return Outcome(method=method, reason=str(error), never=True)
         except UpstreamError as error:
@@ -95,7 +107,14 @@ class Fetching:
         except Exception as error:  # noqa: BLE001 - the edge: a method that breaks is not the last
             self._log.failure(events.PRIORS_DELAYED, error, archive=pacs.name, method=method)
             return Outcome(method=method, reason=f"the attempt broke: {type(error).__name__}")
-        return self._judge(series, method, told, before)
+        return self._judge(series, told, retrieval)
+
+    def _begin(self, series: PriorSeries, method: RetrieveMethod) -> _Retrieval:
+        since = self._clock()
+        with self._database.read() as ledger:
+            before = holdings.newest_arrival(ledger)
+            alone = not holdings.others_at_work(ledger, series.pacs, series.series_instance_uid, since)
+        return _Retrieval(method=method, since=since, before=before, alone=alone)
 
     def _unaccepted(self, series: PriorSeries, pacs: Pacs) -> str:
         """Say of which SOP classes a series is, if it is of none that we accept: it never comes by C-MOVE or C-GET.
@@ -114,29 +133,30 @@ class Fetching:
             return ""
         return f"SOP class {', '.join(sorted(found))} is not accepted here (receive.sop_classes)"
 
-    def _retrieve(self, series: PriorSeries, pacs: Pacs, method: RetrieveMethod) -> Fetched:
+    def _retrieve(self, series: PriorSeries, pacs: Pacs, retrieval: _Retrieval) -> Fetched:
         origin = Origin(name=FETCHED, default_issuer=pacs.default_issuer or "", fetched_from=pacs.name)
         intake = Intake(self._database, self._files, origin, self._clock)
 
         def take(content: bytes) -> None:
-            intake.take(content)
+            retrieval.taken.add(intake.take(content))
 
         wanted = FoundSeries(
             study_instance_uid=series.study_instance_uid,
             series_instance_uid=series.series_instance_uid,
             instances=series.instances,
         )
-        return open_retriever(method, pacs, self._settings).fetch(wanted, take)
+        return open_retriever(retrieval.method, pacs, self._settings).fetch(wanted, take)
 
-    def _judge(self, series: PriorSeries, method: str, told: Fetched, before: int) -> Outcome:
+    def _judge(self, series: PriorSeries, told: Fetched, retrieval: _Retrieval) -> Outcome:
         """Say what the ledger holds now that the archive has sent what it would."""
+        method, before = retrieval.method, retrieval.before
         if not self._wait_until_read(before):
             return Outcome(method=method, reason="received, and not read yet")
         with self._database.read() as ledger:
             others = holdings.strangers(
                 ledger, series.patient_row, series.series_instance_uid, pacs=series.pacs, after=before
             )
-            odd = holdings.fetched_but_no_input(ledger, series.pacs, before)
+            odd = _odd(ledger, series, retrieval)
         here = self._here(series) + odd
         if others:
             reason = f"{others} of the instances that came are another patient's; they are filed under their own ID"
@@ -163,3 +183,18 @@ class Fetching:
                     return True
             time.sleep(LOOK_EVERY_S)
         return False
+
+
+def _odd(ledger: Connection, series: PriorSeries, retrieval: _Retrieval) -> int:
+    """Count the objects that a retrieval brought and that are of no series, since they are no input or unreadable.
+
+    What comes by C-MOVE comes through the listener: whose retrieval it belongs to is known only where there was no
+    other at the same time.
+    """
+    odd = holdings.fetched_but_no_input(ledger, series.pacs, retrieval.before)
+    if retrieval.method != "c-move":
+        return len(odd & retrieval.taken)
+    crowded = not retrieval.alone or holdings.others_at_work(
+        ledger, series.pacs, series.series_instance_uid, retrieval.since
+    )
+    return 0 if crowded else len(odd)

@@ -183,6 +183,8 @@ def test_an_archive_is_asked_answers_and_a_series_is_fetched(ledger: Connection)
     assert [each["pacs"] for each in priors.summary(ledger, 1)] == ["main"]
     assert holdings.strangers(ledger, 1, "1.2.3.4", pacs="main", after=0) == 0
     assert holdings.own_series(ledger, 1) == frozenset()
+    assert holdings.fetched_but_no_input(ledger, "main", 0) == set()
+    assert holdings.others_at_work(ledger, "main", "1.2.3.4", NOW - timedelta(hours=1)) is False
 
 
 def test_orders_and_the_cohort_are_kept_and_taken_back(ledger: Connection) -> None:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import MRImageStorage
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_node.ledger import patients
+from dicom_node.ledger import patients, priors
+from dicom_node.ledger.tables import PriorState, prior_series
 from dicom_node.priors import search
+from dicom_node.receive.intake import Intake, Origin
 from tests.factories.library import ISSUER, PATIENT_ID, Library, a_study
 from tests.factories.peers import free_port
 
@@ -37,6 +39,8 @@ class BadArchive:
         self.status = 0x0000  # final one of every operation
         self.sends: list[Path] = []
         self.questions: list[Dataset] = []
+        self.moves_to: int | None = None  # the port it knows our AE title by
+        self.meanwhile: Callable[[], object] = lambda: None  # what happens here while it sends
         self.ae = AE(ae_title="BAD")
         self.ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
         self.ae.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
@@ -78,6 +82,7 @@ class BadArchive:
         yield self.status, None
 
     def _get(self, event: evt.Event) -> Iterator[Any]:
+        self.meanwhile()
         yield len(self.sends)
         for path in self.sends:
             yield 0xFF00, dcmread(path)
@@ -85,7 +90,21 @@ class BadArchive:
             yield self.status, Dataset()
 
     def _move(self, event: evt.Event) -> Iterator[Any]:
-        yield None, None  # the destination is unknown: 0xA801
+        if self.moves_to is None:
+            yield None, None  # the destination is unknown: 0xA801
+            return
+        self.meanwhile()
+        self._store(event.assoc.requestor.ae_title)
+        yield "127.0.0.1", self.moves_to
+        yield 0  # it is sent already: pynetdicom would not say on whose behalf
+
+    def _store(self, originator: str) -> None:
+        association = self.ae.associate(
+            "127.0.0.1", self.moves_to, [build_context(MRImageStorage)], ae_title=originator
+        )
+        for path in self.sends:
+            association.send_c_store(dcmread(path), originator_aet=originator, originator_id=1)
+        association.release()
 
 
 @pytest.fixture
@@ -218,6 +237,71 @@ def test_an_archive_that_keeps_sending_less_than_it_said_is_believed_in_the_end(
     assert study["series"][0]["attempts"] == 3
     assert library.look().failed
     assert library.due() == []
+
+
+def unreadable(paths: list[Path]) -> list[Path]:
+    """Take the pixels out of files, so that nothing can be read of them but that they came."""
+    for path in paths:
+        ds = dcmread(path)
+        del ds.PixelData
+        ds.save_as(path)
+    return paths
+
+
+@pytest.mark.parametrize("method", ["c-get", "c-move"])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_another_retrieval_brings_at_the_same_time_does_not_count(
+    bad: BadArchive, open_library: Callable[..., Library], tmp_path: Path, method: str, *, at_once: bool
+) -> None:
+    """Objects of which nothing can be read complete the series they were sent for, and not an empty one beside it."""
+    bad.tell(a_study(tmp_path / "ours", BEFORE))
+    odd = unreadable(a_study(tmp_path / "odd", BEFORE - timedelta(days=1)))
+    library = open_library(bad.pacs(method))
+    bad.moves_to = library.settings.node.port
+    library.receive(a_study(tmp_path / "scanner", TODAY))
+    library.ensure()
+    bad.sends = [] if at_once else odd
+    bad.meanwhile = lambda: fetched_beside(library, odd) if at_once else None
+    library.work()
+    (study,) = library.summary()[0]["studies"]
+    (series,) = study["series"]
+    if at_once:
+        assert series["state"] == "wanted"
+        assert "0 of 3 instances came" in series["reason"]
+    else:
+        assert (series["state"], series["fetched"]) == ("fetched", 3)
+
+
+def fetched_beside(library: Library, paths: list[Path]) -> None:
+    """Do what a retrieval of another series of the archive does while one is at work."""
+    other = {"pacs": "bad", "study_instance_uid": "1.2.3", "series_instance_uid": "1.2.3.4", "patient": library.row}
+    counts = {"instances": len(paths), "fetched": 0, "attempts": 0, "reason": ""}
+    times = {"next_attempt_at": library.now, "started_at": library.now}
+    with library.database.write() as ledger:
+        lookup = priors.latest_lookup(ledger, library.row, "bad")
+        assert lookup is not None
+        rest = {"lookup": lookup.lookup_id, "state": PriorState.WANTED}
+        ledger.execute(prior_series.insert().values(**other, **counts, **times, **rest))
+    origin = Origin(name="(fetched)", default_issuer=ISSUER, fetched_from="bad")
+    for path in paths:
+        Intake(library.database, library.files, origin, lambda: library.now).take(path.read_bytes())
+
+
+def test_a_copy_that_cannot_be_read_does_not_stand_for_an_instance_that_is_missing(
+    bad: BadArchive, open_library: Callable[..., Library], tmp_path: Path
+) -> None:
+    """What lies here already counts once, however often it comes."""
+    ours = a_study(tmp_path / "ours", BEFORE)
+    bad.tell(ours)
+    library = open_library(bad.pacs("c-get"))
+    library.receive(a_study(tmp_path / "scanner", TODAY))
+    library.receive(ours[:2])
+    bad.sends = unreadable(ours[:2])
+    library.ensure()
+    library.work()
+    (study,) = library.summary()[0]["studies"]
+    assert study["series"][0]["state"] == "wanted"
+    assert "2 of 3 instances came" in study["series"][0]["reason"]
 
 
 def test_an_id_with_a_wild_card_is_never_asked_for(
