@@ -208,9 +208,10 @@ class Site:
         return {each.destination: (each.state, each.encoding) for each in found}
 
     def encoded(self, encoding: int) -> dict[str, bytes]:
-        """Return the bytes of an encoding by SOP Instance UID."""
+        """Return the bytes of an encoding by SOP Instance UID, as an archive gets them that takes every class."""
         with self.bench.database.read() as ledger:
-            objects = runs.objects_of(ledger, self.run.run_key, encoding)
+            made = runs.objects_of(ledger, self.run.run_key, encoding)
+        objects = [each for each in made if each.kind not in {"report-compr", "report-enhanced"}]
         return {each.sop_instance_uid: (self.bench.folders.outbox / each.path).read_bytes() for each in objects}
 
 
