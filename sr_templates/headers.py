@@ -34,6 +34,9 @@ _TYPE_3 = (
     "PatientAge", "PatientSize", "PatientWeight",
 )  # fmt: skip
 
+NUMBERS_PER_VERSION = 100  # of series; a version may have ten series for each of its time points
+MOST_VERSIONS_TOLD_APART = 60  # keeps away from the numbers that scanners give
+
 IMPLEMENTATION_CLASS_UID = UID(derive_uid("implementation", "temporal-dicom-node"))
 IMPLEMENTATION_VERSION_NAME = "TEMPORAL_NODE_1"
 
@@ -58,10 +61,14 @@ def new_object(context: ReportContext, *, sop_class_uid: str, sop_instance_uid: 
     return ds
 
 
-def describe_series(ds: Dataset, *, uid: str, number: int, modality: str, description: str) -> None:
-    """Fill in the General Series attributes (PS3.3 C.7.3.1)."""
+def describe_series(ds: Dataset, *, uid: str, number: int, modality: str, description: str, version: int = 1) -> None:
+    """Fill in the General Series attributes (PS3.3 C.7.3.1).
+
+    Viewers list the images of a study by Series Number: a later version has a lower one, so that what it replaces never
+    stands before it (OHIF 3.12 showed the outdated page first where both had the same).
+    """
     ds.SeriesInstanceUID = uid
-    ds.SeriesNumber = number
+    ds.SeriesNumber = number - NUMBERS_PER_VERSION * min(version - 1, MOST_VERSIONS_TOLD_APART)
     ds.Modality = modality
     ds.SeriesDescription = description
     ds.InstanceNumber = 1

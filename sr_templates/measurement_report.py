@@ -63,6 +63,7 @@ def build_report(
         number=SERIES_NUMBER,
         modality="SR",
         description=template.series_descriptions.report,
+        version=context.record.version,
     )
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []

@@ -72,6 +72,7 @@ def build_parametric_map(
         number=SERIES_NUMBER + 10 * (len(context.time_points) - 1 - place),
         modality="OT",
         description=f"{template.series_descriptions.saliency} map {series.role} {day}",
+        version=context.record.version,
     )
     for keyword in _FROM_HIGHDICOM:
         ds.add(written[keyword])

@@ -62,6 +62,7 @@ def describe_capture(
         number=SERIES_NUMBER + 10 * (len(context.time_points) - 1 - saliency.time_point),
         modality="OT",
         description=f"{template.series_descriptions.saliency} {frames.role} {frames.day}",
+        version=context.record.version,
     )
     ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY", "OTHER"]

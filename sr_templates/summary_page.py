@@ -87,6 +87,7 @@ def build_summary(context: ReportContext, pixels: NDArray[np.uint8], *, template
         number=SERIES_NUMBER,
         modality="OT",
         description=template.series_descriptions.summary,
+        version=context.record.version,
     )
     ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY", "OTHER"]

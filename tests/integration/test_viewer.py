@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -139,8 +140,10 @@ def test_the_saliency_is_shown_in_colour_on_the_anatomy(page: Page, shots: Path)
     assert max(counts) > 200
 
 
-def test_the_summary_page_is_shown(page: Page, shots: Path) -> None:
-    """As an image that fills the viewport."""
+def test_the_newest_summary_page_is_shown(page: Page, shots: Path) -> None:
+    """As an image that fills the viewport; that of the correction is listed before the one it replaces."""
+    listed = re.findall(r"S:\s*(\d+)", page.inner_text("body"))
+    assert listed.index("8903") < listed.index("9003")
     open_series(page, "RUO AI summary")
     page.wait_for_timeout(5_000)
     shot = page.screenshot(path=shots / "summary.png")
