@@ -9,9 +9,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 
+from dicom_node.app import prepare
+from dicom_node.cli import main
 from dicom_node.ledger import cases, deliveries, runs
 from dicom_node.ledger.tables import DeliveryState
 from dicom_node.observe.logs import open_log
@@ -21,7 +25,7 @@ from dicom_node.receive.indexer import Indexer
 from dicom_node.receive.intake import Intake, Origin
 from dicom_node.receive.reader import Reader
 from dicom_node.receive.recovery import Recovery
-from dicom_node.settings import Logging
+from dicom_node.settings import Logging, load
 from dicom_node.timeline.model import RunState
 from sr_templates.headers import to_bytes
 from sr_templates.read_report import read_report
@@ -335,6 +339,28 @@ def test_what_the_child_says_of_a_report_survives_the_pipe(
     assert replace(report, version=7) != report
     with Reader() as reader:
         assert reader.read(path, ISSUER) == report
+
+
+@pytest.mark.parametrize(
+    ("methods", "code", "said"), [([], 1, "no archive may be asked"), (["orthanc"], 0, "1 questions")]
+)
+def test_recover_asks_the_archives_that_may_be_asked(tmp_path: Path, methods: list[str], code: int, said: str) -> None:
+    """Of a patient whom nobody here knows any more; asked twice, the open question stays the only one."""
+    config = tmp_path / "node.yaml"
+    archive = {"name": ARCHIVE, "orthanc": {"url": "http://127.0.0.1:9"}, "default_issuer": ISSUER}
+    content = {
+        "node": {"ae_title": NODE, "data_dir": str(tmp_path / "data")},
+        "receive": {"allow_unknown_peers": True},
+        "tasks": ["glioma-recurrence"],
+        "pacs": [archive | {"priors": {"methods": methods}}],
+    }
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    prepare(load(config))
+    done = CliRunner().invoke(main, ["recover", "P1", "--config", str(config)])
+    assert (done.exit_code, said in done.output) == (code, True)
+    again = CliRunner().invoke(main, ["recover", "--config", str(config)])
+    assert again.exit_code == code
+    assert ("0 questions opened about 1 patients" in again.output) is (code == 0)
 
 
 @pytest.mark.peer
