@@ -35,6 +35,7 @@ class Proposal:
     remarks: tuple[str, ...]
     bundle_digest: str
     task_digest: str
+    requested_by: str | None = None  # the person who ordered it by hand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class Run:
     rescues: int
     encoding: int  # the newest, made or to be made
     encodings: Mapping[int, encodings.Encoding]
+    requested_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,7 @@ def propose(connection: Connection, proposal: Proposal, now: datetime) -> bool:
             task_digest=proposal.task_digest,
             created_at=now,
             rescues=0,
+            requested_by=proposal.requested_by,
         )
     )
     return True
@@ -350,4 +353,5 @@ def _run(row: Row[Any]) -> Run:
         rescues=row.rescues,
         encoding=row.encoding,
         encodings=encodings.from_json(row.demographics),
+        requested_by=row.requested_by,
     )

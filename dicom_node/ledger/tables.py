@@ -335,6 +335,7 @@ run = Table(
     Column("error", Text),
     Column("rescues", Integer, nullable=False),
     Column("encoding", Integer, nullable=False, server_default="1"),  # grows when the patient was corrected meanwhile
+    Column("requested_by", String(64)),  # the person who ordered the run; null: nobody did
     Column("demographics", Text),  # of the study the report stands in, as the archive told them before encoding
 )
 

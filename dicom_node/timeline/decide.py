@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from dicom_node.timeline.model import CohortFacts, RunFacts, TimeLine
     from dicom_node.timeline.task import Task
 
-ON_THEIR_WAY = frozenset({RunState.QUEUED, RunState.RUNNING})
-
 
 def decide(
     time_line: TimeLine,
@@ -76,7 +74,6 @@ def _run(question: Question) -> Decision:
         flags=_flags(question),
         predecessor=last.run_key if last else None,
         correction=last is not None and last.time_points[-1] == inputs.dates[-1],
-        supersedes=tuple(sorted(run.run_key for run in runs if run.state in ON_THEIR_WAY)),
         reasons=(Reason(code="due", text=f"{len(inputs.time_points)} time points to {inputs.dates[-1].isoformat()}"),),
     )
 

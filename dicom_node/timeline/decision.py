@@ -71,8 +71,8 @@ class Waiting:
 class Due:
     """A run is to be made of these inputs.
 
-    `predecessor` is the newest report before; `correction` tells that it covers the same days. `supersedes` are the
-    runs still on their way that this one makes pointless. `flags` must be shown with the answer.
+    `predecessor` is the newest report before; `correction` tells that its newest day is the same. `flags` must be shown
+    with the answer. Runs still on their way are taken back for this one.
     """
 
     run_key: str
@@ -82,7 +82,6 @@ class Due:
     flags: tuple[Reason, ...] = ()
     predecessor: str | None = None
     correction: bool = False
-    supersedes: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
 
 

@@ -120,6 +120,7 @@ class Decider:
                 remarks=tuple(flag.text for flag in due.flags),
                 bundle_digest=served.bundle_digest,
                 task_digest=served.task.digest(),
+                requested_by=judged.forced_by,
             )
             runs.propose(ledger, proposal, now)
         elif known.state is RunState.SUPERSEDED and known.error == runs.OTHER_MODEL:

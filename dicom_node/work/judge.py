@@ -63,6 +63,7 @@ class Judged:
     time_line: TimeLine
     run_key: str | None
     stat: bool
+    forced_by: str | None = None  # who ordered the run by hand
     to_fetch: tuple[MissingSeries, ...] = ()  # inputs whose bytes aged out: the run waits for them
 
 
@@ -109,6 +110,7 @@ def judge_case(ledger: Connection, known: Known, served: ServedTask, *, rules: R
         state=state,
         reasons=reasons,
         to_fetch=to_fetch,
+        forced_by=standing[OrderKind.FORCE].actor if OrderKind.FORCE in standing else None,
         time_line=line,
         run_key=decision.run_key if isinstance(decision, Due | UpToDate) else None,
         stat=any(each.stat for each in known.received.values()),

@@ -230,6 +230,7 @@ class RunSteps:
             ae_title=self.settings.node.ae_title,
             timezone=self.clock().tzinfo,
             phantom=phantom,
+            requested_by=run.requested_by,
             predecessor=earlier,
             predecessor_reports=[each for each in reports if each.kind.startswith("report")],
         )

@@ -311,13 +311,6 @@ def test_a_late_series_corrects_the_report_of_the_same_days() -> None:
     assert (second.version, second.predecessor, second.correction) == (2, first.run_key, True)
 
 
-def test_a_newer_revision_supersedes_what_is_still_queued() -> None:
-    """A study that trickles in does not start one report per pause."""
-    first = _decide(follow_ups(*THREE))
-    second = _decide(follow_ups(*THREE, JANUARY), runs=[_a_run(first, RunState.QUEUED)])
-    assert (second.supersedes, second.predecessor, second.version) == ((first.run_key,), None, 2)
-
-
 def test_inputs_that_were_superseded_can_come_back() -> None:
     """What was never issued is no tombstone."""
     due = _decide(follow_ups(*THREE))

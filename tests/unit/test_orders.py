@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from click.testing import CliRunner
+from pydicom import dcmread
 from sqlalchemy import select
 
 from dicom_node.cli import main
@@ -85,8 +86,12 @@ def test_a_forced_run_uses_two_time_points_once_and_says_so(bench: Bench, files:
     assert case(bench).state is CaseState.REPORTED
     with bench.database.read() as ledger:
         (made,) = runs.of_patient(ledger, 1)
+        objects = runs.objects_of(ledger, made.run_key)
         assert orders.of_case(ledger, 1, TASK) == {}
     assert any("started by hand" in remark for remark in made.remarks)
+    assert made.requested_by == "admin"
+    (report,) = [each for each in objects if each.kind == "report"]
+    assert "admin" in str(dcmread(bench.folders.outbox / report.path))  # the person observer
     receive(bench, files, slice(2, 4))
     bench.tick()
     with bench.database.read() as ledger:

@@ -132,6 +132,17 @@ def test_a_run_on_its_way_ends_when_its_case_does_not_want_it(
     assert case(bench).state is not CaseState.RUNNING
 
 
+def test_a_newer_revision_takes_back_what_is_still_queued(bench: Bench, studies: list[Path]) -> None:
+    """A rejected scan leaves three: the run of four gives way to theirs, and only that one is made."""
+    first = the_run(bench).run_key
+    bench.reject(*(path for path in studies if path.parent.name == "1"))
+    bench.tick()
+    with bench.database.read() as ledger:
+        found = runs.of_patient(ledger, 1)
+    assert {each.run_key: each.state for each in found}[first] is RunState.SUPERSEDED
+    assert [len(each.inputs.time_points) for each in found if each.state is RunState.QUEUED] == [3]
+
+
 def test_a_case_that_wants_its_run_again_gets_it_afresh(bench: Bench, jobs: Waiting) -> None:
     """Held and released: the same run, the same answer, version 1."""
     hold(bench, [])

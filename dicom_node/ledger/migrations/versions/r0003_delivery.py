@@ -13,6 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add what follows a report after it was sent."""
+    op.add_column("run", sa.Column("requested_by", sa.String(length=64), nullable=True))
     op.add_column("delivery", sa.Column("report_class", sa.String(length=64), nullable=True))
     op.add_column("delivery", sa.Column("note", sa.String(length=64), nullable=True))
     op.add_column("delivery", sa.Column("to_commit", sa.Boolean(), server_default=sa.false(), nullable=False))
