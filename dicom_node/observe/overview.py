@@ -108,6 +108,8 @@ def _delivery(found: deliveries.Delivery) -> dict[str, Any]:
         "state": found.state,
         "attempts": found.attempts,
         "sent_at": found.sent_at,
+        "committed_at": found.committed_at,
+        "report_class": found.report_class,
         "next_attempt_at": found.next_attempt_at if found.state in deliveries.OPEN_STATES else None,
         "error": found.error,
         "encoding": found.encoding,
