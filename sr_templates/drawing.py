@@ -19,7 +19,7 @@ FONT = "DejaVu Sans"  # ships with matplotlib, so that the same text gives the s
 DPI = 100
 _DARKEST = 0.35  # where the colour map begins: below it, colours cannot be told from dark anatomy
 _OPACITY = 0.5
-_ABOVE, _BESIDE = 0.14, 0.08  # shares of a captioned image that its lines and its colour bar take
+_ABOVE, _BESIDE = 0.18, 0.08  # shares of a captioned image that its lines and its colour bar take
 
 
 def rendered(figure: Figure) -> NDArray[np.uint8]:

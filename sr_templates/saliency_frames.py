@@ -86,7 +86,8 @@ def draw_frames(
     threshold = template.saliency_threshold
     slices, shape = _choose(saliency)
     factors = (shape[0] / saliency.values.shape[1], shape[1] / saliency.values.shape[2])
-    lines = (wording.short_warning(context, template), f"{role} of {day}", template.wording.not_a_lesion)
+    warning = wording.short_warning(context, template)
+    lines = (warning, "", f"{role} of {day}", template.wording.not_a_lesion)  # OHIF's cine bar hides the second line
     top, right = margins(*shape)
     layer = legend(shape[0] + top, shape[1] + right, lines, threshold)
     drawn = np.pad(_fused(saliency, slices, factors, threshold), ((0, 0), (top, 0), (0, right), (0, 0)))

@@ -39,6 +39,7 @@ _SIZE: Final = 1024
 _MARGIN: Final = 36
 _ROOM: Final = _SIZE - 2 * _MARGIN
 _BACKGROUND: Final = "#101418"
+_CINE_BAR: Final = 92  # pixels at the top, behind which OHIF 3.12 shows its cine bar: only the warnings may lie there
 _SMALL: Final = 9.0  # points; anything smaller cannot be read when the page is shown at 1024 pixels
 _CHART: Final = 180  # high
 _CHART_LEFT: Final = 76
@@ -69,7 +70,7 @@ def draw_summary(context: ReportContext, template: ReportTemplate, saliency: Sal
     """
     check_outputs(template, context.result)
     figure = blank(_SIZE, _SIZE, colour=_BACKGROUND)
-    top = _draw_warnings(figure, context, template)
+    top = max(_draw_warnings(figure, context, template), _CINE_BAR)
     top = _draw_answer(figure, top, context, template)
     top = _draw_chart(figure, top, context, template)
     top = _draw_saliency(figure, top, context, template, saliency)
