@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,3 +147,10 @@ def test_doctor_names_what_is_bad(config: Path) -> None:
     assert result.exit_code == 1
     assert "BAD our own listener" in result.output
     assert "ok  task glioma-recurrence" in result.output
+
+
+def test_every_test_that_the_readme_names_exists() -> None:
+    """A proof that cannot be run is none."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`(?:tests/\w+/)?(test_[\w*]+\.py)`", readme):
+        assert list((ROOT / "tests").glob(f"*/{name}")), name
