@@ -89,7 +89,7 @@ def check(config: Path, study_folder: Path | None, *, with_rules: bool, as_json:
         return
     served = {name: each.task for name, each in tasks.items()}
     selection = load_selection(selection_file(settings.selection))
-    found = cli_try.try_folder(study_folder, served, selection, settings.receive.default_issuer)
+    found = cli_try.try_folder(study_folder, served, selection, settings.receive)
     cli_try.show(found, with_rules=with_rules, as_json=as_json)
 
 

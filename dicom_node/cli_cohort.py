@@ -53,7 +53,12 @@ def import_(file: Path, config: Path) -> None:
     """
     settings = load_settings(config)
     try:
-        rows = read_cohort(file, default_issuer=settings.receive.default_issuer, today=now().date())
+        rows = read_cohort(
+            file,
+            default_issuer=settings.receive.default_issuer,
+            today=now().date(),
+            issuer_aliases=settings.receive.issuer_aliases,
+        )
     except ConfigError as error:
         fail(error)
     prepare(settings)
@@ -103,7 +108,7 @@ def set_(patient_id: str, config: Path, issuer: str | None, clear: tuple[str, ..
     if both:
         fail(ConfigError(tuple(f"{field}: both set and cleared" for field in both)))
     patient_id, _, named = patient_id.partition("^^^")
-    key = (issuer or named or settings.receive.default_issuer, patient_id.strip())
+    key = (settings.receive.issuer(issuer or named or settings.receive.default_issuer), patient_id.strip())
     prepare(settings)
     with open_ledger(settings).write() as ledger:
         text = write_facts(ledger_cohort.read(ledger, *key)) | changes | dict.fromkeys(clear, "")

@@ -19,6 +19,8 @@ from dicom_node.receive.whose import patient_named_in
 from dicom_node.work.folders import Folders
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection
 
     from dicom_node.ledger.purge import Belongings
@@ -36,18 +38,18 @@ def purge(patient: str, config: Path, yes: bool) -> None:
     volumes is emptied for all patients: its files say of nobody whose they are.
     """
     settings = load_settings(config)
-    database = open_ledger(settings)
+    database, aliases = open_ledger(settings), settings.receive.issuer_aliases
     folders = Folders.under(settings.node.data_dir)
     files = InstanceFiles(folders.instances)
     with database.read() as ledger:
         found = find_patient(ledger, patient)
-        leaving = _belongings(ledger, found.row_id, files)
+        leaving = _belongings(ledger, found.row_id, files, aliases)
         _stop_if_at_work(ledger, leaving)
     click.echo(f"{len(leaving.files)} received files, {len(leaving.run_keys)} runs, {len(leaving.reports)} reports")
     if not yes:
         click.confirm("Delete all of it, and the cohort facts, for ever?", abort=True)
     with database.write() as ledger:
-        leaving = _belongings(ledger, found.row_id, files)  # again: more may have come meanwhile
+        leaving = _belongings(ledger, found.row_id, files, aliases)  # again: more may have come meanwhile
         _stop_if_at_work(ledger, leaving)
         made = _delete_made(folders, leaving)
         tombstones = forgetting.forget(ledger, leaving, now())
@@ -71,14 +73,17 @@ def purge(patient: str, config: Path, yes: bool) -> None:
     click.echo(f"deleted; {tombstones} issued runs stay as bare keys")
 
 
-def _belongings(ledger: Connection, row_id: int, files: InstanceFiles) -> Belongings:
+def _belongings(ledger: Connection, row_id: int, files: InstanceFiles, issuer_aliases: Mapping[str, str]) -> Belongings:
     """Return what is kept of a patient, and the files that are no inputs and name them."""
     known = forgetting.belongings(ledger, row_id)
     keys = set(identity.ids_of(ledger, row_id))
     named = [
         each.file
         for each in forgetting.unattributed(ledger)
-        if patient_named_in(files.path(each.file.path), default_issuer=each.default_issuer) in keys
+        if patient_named_in(
+            files.path(each.file.path), default_issuer=each.default_issuer, issuer_aliases=issuer_aliases
+        )
+        in keys
     ]
     return replace(known, files=(*known.files, *named))
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from dicom_node.settings import Receive
     from dicom_node.timeline.selection import Selection
     from dicom_node.timeline.task import Task
 
 
-def try_folder(folder: Path, tasks: Mapping[str, Task], selection: Selection, default_issuer: str) -> dict[str, Any]:
+def try_folder(folder: Path, tasks: Mapping[str, Task], selection: Selection, receive: Receive) -> dict[str, Any]:
     """Read every file as the node would, and explain each patient's time line for each task.
 
     Nothing is known of the patients but their images, so kinds of time points are unknown; what else a case needs
@@ -34,9 +35,9 @@ def try_folder(folder: Path, tasks: Mapping[str, Task], selection: Selection, de
     """
     patients: dict[tuple[str, str], list[InstanceFacts]] = defaultdict(list)
     unread = []
-    with Reader() as reader:
+    with Reader(issuer_aliases=receive.issuer_aliases) as reader:
         for path in sorted(each for each in folder.rglob("*") if each.is_file()):
-            answer = reader.read(path.resolve(), default_issuer)
+            answer = reader.read(path.resolve(), receive.default_issuer)
             if isinstance(answer, InstanceFacts):
                 patients[answer.patient.key].append(answer)
             else:

@@ -12,6 +12,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.cohort_values import FIELDS, read_facts
@@ -45,12 +46,19 @@ class CohortRow:
         return replace(recorded, **{field: getattr(self.facts, field) for field in self.fields})
 
 
-def read_cohort(path: Path, *, default_issuer: str, today: date | None = None) -> list[CohortRow]:
+def read_cohort(
+    path: Path,
+    *,
+    default_issuer: str,
+    today: date | None = None,
+    issuer_aliases: Mapping[str, str] = MappingProxyType({}),
+) -> list[CohortRow]:
     """Read a cohort file.
 
     Args:
         path: the file, in UTF-8, with or without a byte order mark.
         default_issuer: of the patients whose line names none.
+        issuer_aliases: other words for an issuer.
         today: what is later has not happened, and is refused; None: any day is taken.
 
     Raises:
@@ -62,7 +70,7 @@ def read_cohort(path: Path, *, default_issuer: str, today: date | None = None) -
     first_line: dict[tuple[str, str], int] = {}
     for number, fields in lines:
         try:
-            found = _row(_named(columns, fields), default_issuer, today)
+            found = _row(_named(columns, fields), default_issuer, today, issuer_aliases)
         except ValueError as error:
             problems.extend(f"{path}: line {number}: {problem}" for problem in error.args)
             continue
@@ -125,13 +133,16 @@ def _named(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
     return dict(zip(columns, (field.strip() for field in fields), strict=True))
 
 
-def _row(fields: Mapping[str, str], default_issuer: str, today: date | None) -> CohortRow:
+def _row(
+    fields: Mapping[str, str], default_issuer: str, today: date | None, issuer_aliases: Mapping[str, str]
+) -> CohortRow:
     """Read one line.
 
     Raises:
         ValueError: with one argument per problem.
     """
-    patient_id, issuer = fields["patient_id"], fields.get("issuer") or default_issuer
+    patient_id, said = fields["patient_id"], fields.get("issuer") or default_issuer
+    issuer = issuer_aliases.get(said, said)
     problems = [
         f"{column}: expected at most {LONGEST_ID} characters, found {len(value)}"
         for column, value in (("patient_id", patient_id), ("issuer", issuer))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from dicom_node.errors import ConfigError
@@ -29,8 +30,10 @@ class MergeRow:
     surviving: tuple[str, str]
 
 
-def read_merges(path: Path, *, default_issuer: str) -> list[MergeRow]:
-    """Read a merge file.
+def read_merges(
+    path: Path, *, default_issuer: str, issuer_aliases: Mapping[str, str] = MappingProxyType({})
+) -> list[MergeRow]:
+    """Read a merge file; an issuer may be named by an alias.
 
     Raises:
         ConfigError: with one line per problem: file, line, column, rule; never a value that could name a patient.
@@ -47,7 +50,7 @@ def read_merges(path: Path, *, default_issuer: str) -> list[MergeRow]:
     into: dict[tuple[str, str], MergeRow] = {}
     for number, row in numbered:
         try:
-            found = _row(number, row, default_issuer)
+            found = _row(number, row, default_issuer, issuer_aliases)
             before = into.setdefault(found.retired, found)
             if before.surviving != found.surviving:
                 msg = f"retired_id: line {before.line} merges it into another one"
@@ -73,7 +76,9 @@ def _check_columns(path: Path, names: object) -> None:
         raise ConfigError(tuple(problems))
 
 
-def _row(number: int, row: Mapping[str, str | None], default_issuer: str) -> MergeRow:
+def _row(
+    number: int, row: Mapping[str, str | None], default_issuer: str, issuer_aliases: Mapping[str, str]
+) -> MergeRow:
     if None in row or None in row.values():
         msg = "another number of fields than the header"
         raise ValueError(msg)
@@ -82,8 +87,10 @@ def _row(number: int, row: Mapping[str, str | None], default_issuer: str) -> Mer
         if not text[column]:
             msg = f"{column}: empty"
             raise ValueError(msg)
-    retired = (text.get("retired_issuer") or default_issuer, text["retired_id"])
-    surviving = (text.get("surviving_issuer") or default_issuer, text["surviving_id"])
+    issuers = [text.get(column) or default_issuer for column in ("retired_issuer", "surviving_issuer")]
+    retired, surviving = (
+        (issuer_aliases.get(issuer, issuer), text[column]) for issuer, column in zip(issuers, REQUIRED, strict=True)
+    )
     if retired == surviving:
         msg = "an ID cannot be merged into itself"
         raise ValueError(msg)

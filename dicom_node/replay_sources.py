@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from dicom_node.ledger.patients import Patient
-    from dicom_node.settings import Settings
+    from dicom_node.settings import Receive, Settings
     from dicom_node.timeline.model import InstanceFacts
 
 AFTERWARDS: Final = timedelta(days=1)  # a rejection note in a folder does not say when it came: after everything
@@ -84,10 +84,11 @@ def from_folder(settings: Settings, folder: Path, cohort_file: Path | None) -> F
         ConfigError: if the cohort file is wrong.
         NodeError: if no file is an MR image.
     """
-    issuer = settings.receive.default_issuer
-    rows = read_cohort(cohort_file, default_issuer=issuer, today=now().date()) if cohort_file else []
+    issuer, aliases = settings.receive.default_issuer, settings.receive.issuer_aliases
+    today = now().date()
+    rows = read_cohort(cohort_file, default_issuer=issuer, today=today, issuer_aliases=aliases) if cohort_file else []
     cohort = {(row.issuer, row.patient_id): row.facts for row in rows}
-    facts, notes, unread = _read(folder, issuer)
+    facts, notes, unread = _read(folder, settings.receive)
     if not facts:
         why = ", ".join(f"{count} files: {reason}" for reason, count in unread)
         msg = f"{folder}: no MR images; {why or 'it is empty'}"
@@ -106,15 +107,15 @@ def from_folder(settings: Settings, folder: Path, cohort_file: Path | None) -> F
 
 
 def _read(
-    folder: Path, default_issuer: str
+    folder: Path, receive: Receive
 ) -> tuple[dict[tuple[str, str], list[InstanceFacts]], list[RejectionNote], tuple[tuple[str, int], ...]]:
     """Read every file in the sacrificial child: images by patient, rejection notes, and what was neither, by reason."""
     facts: dict[tuple[str, str], list[InstanceFacts]] = defaultdict(list)
     notes: list[RejectionNote] = []
     unread: Counter[str] = Counter()
-    with Reader() as reader:
+    with Reader(issuer_aliases=receive.issuer_aliases) as reader:
         for path in sorted(each for each in folder.rglob("*") if each.is_file()):
-            answer = reader.read(path.resolve(), default_issuer)
+            answer = reader.read(path.resolve(), receive.default_issuer)
             if isinstance(answer, Unread):
                 unread[answer.reason] += 1
             elif isinstance(answer, OwnReport):

@@ -11,12 +11,15 @@ import os
 import re
 from datetime import datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import pydicom.uid
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dicom_node.documents import Document, load_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DEFAULT_SOP_CLASSES: Final = (
     "MRImageStorage",
@@ -26,6 +29,7 @@ DEFAULT_SOP_CLASSES: Final = (
     "ComprehensiveSRStorage",
     "Comprehensive3DSRStorage",
 )
+LONGEST_ISSUER: Final = 64  # VR LO, PS3.5 6.2
 UNKNOWN_ISSUER: Final = "UNKNOWN"  # of what comes from somebody who is no configured peer
 STORAGE_SOP_CLASSES: Final = {
     keyword: str(uid)
@@ -129,11 +133,41 @@ class Receive(Document):
     quiet_period_s: Seconds = 60
     max_wait_s: Seconds = 3600
     hl7: Hl7 = Hl7()
+    issuer_aliases: dict[str, str] = Field(default_factory=dict)  # another word for an issuer -> the issuer
 
     @property
     def default_issuer(self) -> str:
         """The issuer of PatientIDs that come by hand and name none: the first peer's."""
         return self.peers[0].default_issuer if self.peers else UNKNOWN_ISSUER
+
+    def issuer(self, name: str) -> str:
+        """Return the issuer that a name from outside stands for."""
+        return self.issuer_aliases.get(name, name)
+
+    def known_as(self, ids: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return (issuer, PatientID)s, and the same IDs under every alias of their issuers, as others may say them."""
+        said = list(ids)
+        also = [
+            (alias, patient_id)
+            for issuer, patient_id in said
+            for alias, stands_for in self.issuer_aliases.items()
+            if stands_for == issuer
+        ]
+        return list(dict.fromkeys([*said, *also]))
+
+    @field_validator("issuer_aliases")
+    @classmethod
+    def _names(cls, aliases: dict[str, str]) -> dict[str, str]:
+        stripped = {alias.strip(" "): issuer.strip(" ") for alias, issuer in aliases.items()}
+        legal = all(0 < len(each) <= LONGEST_ISSUER for pair in stripped.items() for each in pair)
+        if len(stripped) < len(aliases) or not legal:
+            msg = f"expected pairs ALIAS: ISSUER, each alias once, of 1 to {LONGEST_ISSUER} characters"
+            raise ValueError(msg)
+        chained = sorted(set(stripped) & set(stripped.values()))
+        if chained:
+            msg = f"an alias must stand for an issuer, not for another alias: {', '.join(chained)}"
+            raise ValueError(msg)
+        return stripped
 
     @field_validator("sop_classes")
     @classmethod
@@ -345,6 +379,23 @@ class Settings(Document):
     web: Web = Web()
     retention: Retention = Retention()
     logging: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _default_issuers_are_issuers(self) -> Self:
+        defaults = {
+            "receive.hl7": self.receive.hl7.default_issuer,
+            **{f"receive.peers {each.ae_title}": each.default_issuer for each in self.receive.peers},
+            **{f"pacs {each.name}": each.default_issuer for each in self.pacs},
+        }
+        aliases = self.receive.issuer_aliases
+        problems = [
+            f"{where}: default_issuer {name!r} is an alias; write {aliases[name]!r}"
+            for where, name in defaults.items()
+            if name in aliases
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dicom_node.observe.logs import Log
     from dicom_node.priors.fetching import Outcome
     from dicom_node.receive.files import InstanceFiles
-    from dicom_node.settings import Pacs, Settings
+    from dicom_node.settings import Pacs, Receive, Settings
 
 MOST_SHORT_ATTEMPTS = 3  # an archive that answers, and keeps sending less than it said, is believed after so many
 
@@ -58,7 +58,7 @@ class Librarian:
                 return
             pacs = self._archives.get(lookup.pacs)
             ids = search.ids_to_ask(ledger, lookup.patient_row, pacs) if pacs is not None else []
-            asked = _asked(ledger, lookup, pacs) if pacs is not None else None
+            asked = _asked(ledger, lookup, pacs, self._settings.receive) if pacs is not None else None
         if pacs is None or asked is None or not ids:
             self._fail_lookup(lookup, "this archive is no longer configured for this patient")
             return
@@ -167,13 +167,13 @@ class Librarian:
         patients.touch(ledger, patients.survivor(ledger, patient_row))
 
 
-def _asked(ledger: Connection, lookup: Lookup, pacs: Pacs) -> Asked:
+def _asked(ledger: Connection, lookup: Lookup, pacs: Pacs, receive: Receive) -> Asked:
     """Collect whom the question is about and what is held of them."""
     facts = patients.facts_of(ledger, lookup.patient_row)
     people = [*(each.patient for each in facts), *identity.stated(ledger, lookup.patient_row)]
     accepted = identity.accepted(ledger, lookup.patient_row)
     return Asked(
-        ids=frozenset(identity.ids_of(ledger, lookup.patient_row)),
+        ids=frozenset(receive.known_as(identity.ids_of(ledger, lookup.patient_row))),
         default_issuer=pacs.default_issuer or "",
         birth_dates=_values(accepted.get("PatientBirthDate"), (each.birth_date for each in people)),
         sexes=_values(accepted.get("PatientSex"), (each.sex for each in people)),

@@ -36,7 +36,7 @@ class Asked:
     series to the number of instances held.
     """
 
-    ids: frozenset[tuple[str, str]]  # (issuer, PatientID), with all they were merged with
+    ids: frozenset[tuple[str, str]]  # (issuer, PatientID), with all merged into them, under every alias
     default_issuer: str  # of the IDs the archive names no issuer for
     birth_dates: frozenset[str] = frozenset()
     sexes: frozenset[str] = frozenset()

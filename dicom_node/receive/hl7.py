@@ -17,7 +17,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicom_node import events
 from dicom_node.ledger import cohort, identity_changes, presence
 from dicom_node.ledger.identity_changes import By, Refused
-from dicom_node.receive.hl7_messages import Code, Header, Merge, Problem, acknowledge, read_header, read_message
+from dicom_node.receive.hl7_messages import (
+    Code,
+    Header,
+    Issuers,
+    Merge,
+    Problem,
+    acknowledge,
+    read_header,
+    read_message,
+)
 from dicom_node.receive.mllp import BrokenFrame, MllpServer
 
 if TYPE_CHECKING:
@@ -37,7 +46,8 @@ class Registry:
     """Enters what one message says, and answers it."""
 
     def __init__(self, settings: Settings, database: Database, log: Log) -> None:
-        self._default_issuer = settings.receive.hl7.default_issuer or settings.receive.default_issuer
+        default_issuer = settings.receive.hl7.default_issuer or settings.receive.default_issuer
+        self._issuers = Issuers(default=default_issuer, aliases=settings.receive.issuer_aliases)
         self._database = database
         self._log = log
 
@@ -46,7 +56,7 @@ class Registry:
         header, problem = Header(), None
         try:
             header = read_header(content)
-            self._enter(header, read_message(content, header, default_issuer=self._default_issuer))
+            self._enter(header, read_message(content, header, self._issuers))
         except Problem as found:
             problem = found
         except Refused as error:

@@ -9,7 +9,7 @@ Source: HL7 v2.5.1 chapter 2 (control, 2.7 escapes, 2.15.8 MSH), chapter 3 (A08,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,7 @@ from dicom_node.errors import PeerError
 from dicom_node.timeline.model import PatientFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
 UPDATES: Final = frozenset({"A08"})
@@ -79,6 +79,21 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Issuers:
+    """How assigning authorities are named here: `default` where a message names none, `aliases` for other words."""
+
+    default: str
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, authority: Sequence[str]) -> str:
+        """Return the issuer that an HD stands for (CX.4): by an alias of all of it, else its name, else its ID."""
+        whole = ("&".join(authority[:length]) for length in (3, 2))
+        known = next((self.aliases[each] for each in whole if each in self.aliases), None)
+        said = next((part for part in authority[:2] if part), self.default)
+        return known or self.aliases.get(said, said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Id:
     issuer: str
     patient_id: str
@@ -114,7 +129,7 @@ def read_header(content: bytes) -> Header:
     )
 
 
-def read_message(content: bytes, header: Header, *, default_issuer: str) -> list[Merge] | list[PatientFacts]:
+def read_message(content: bytes, header: Header, issuers: Issuers) -> list[Merge] | list[PatientFacts]:
     """Read what a message says of identities: merges, or demographics under each ID.
 
     Raises:
@@ -124,8 +139,8 @@ def read_message(content: bytes, header: Header, *, default_issuer: str) -> list
     segments = _segments(_decode(content, header))
     try:
         if header.event in MERGES:
-            return _merges(segments, default_issuer)
-        return [_said(key, segment) for segment in _all(segments, "PID") for key in _keys(segment, default_issuer)]
+            return _merges(segments, issuers)
+        return [_said(key, segment) for segment in _all(segments, "PID") for key in _keys(segment, issuers)]
     except HL7apyException as error:
         raise Problem(Code.ERROR, 102, f"PID or MRG cannot be read: {type(error).__name__}") from error
 
@@ -199,16 +214,16 @@ def _all(segments: Iterable[Any], name: str) -> list[Any]:
     return found
 
 
-def _merges(segments: Sequence[Any], default_issuer: str) -> list[Merge]:
+def _merges(segments: Sequence[Any], issuers: Issuers) -> list[Merge]:
     """Pair every MRG with the PID before it."""
     _all(segments, "MRG")
     merges: list[Merge] = []
     surviving: list[_Id] = []
     for segment in segments:
         if segment.name == "PID":
-            surviving = _ids(segment.pid_3, default_issuer)
+            surviving = _ids(segment.pid_3, issuers)
         elif segment.name == "MRG":
-            merges += _pairs(_ids(segment.mrg_1, default_issuer), surviving)
+            merges += _pairs(_ids(segment.mrg_1, issuers), surviving)
     return merges
 
 
@@ -227,19 +242,19 @@ def _pairs(retired: Sequence[_Id], surviving: Sequence[_Id]) -> list[Merge]:
     return pairs
 
 
-def _keys(segment: Any, default_issuer: str) -> list[tuple[str, str]]:
-    found = [each.key for each in _ids(segment.pid_3, default_issuer)]
+def _keys(segment: Any, issuers: Issuers) -> list[tuple[str, str]]:
+    found = [each.key for each in _ids(segment.pid_3, issuers)]
     if not found:
         raise Problem(Code.ERROR, 101, "PID-3 names no ID")
     return found
 
 
-def _ids(field: Iterable[Any], default_issuer: str) -> list[_Id]:
+def _ids(field: Iterable[Any], issuers: Issuers) -> list[_Id]:
     """Read the repetitions of a CX: ID, assigning authority (its name, else its universal ID), kind."""
     found = []
     for each in field:
         patient_id = _text(each, "cx_1")
-        authority = next((part for part in _parts(each, "cx_4")[:2] if part), default_issuer)
+        authority = issuers.of(_parts(each, "cx_4"))
         if patient_id:
             found.append(_Id(issuer=authority, patient_id=patient_id, kind=_text(each, "cx_5")))
     return found

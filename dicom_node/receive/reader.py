@@ -12,19 +12,22 @@ import resource
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 from dicom_node.priors.own_reports import OwnReport
 from dicom_node.timeline.model import InstanceFacts
 from dicom_node.timeline.rejection import RejectionNote
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 TIMEOUT_S: Final = 60.0
 MEMORY_BYTES: Final = 8 << 30
+ReadT = TypeVar("ReadT", InstanceFacts, RejectionNote, OwnReport)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +40,16 @@ class Unread:
 
 
 class Reader:
-    """Reads files in a child process, made on first use and replaced when it is lost."""
+    """Reads files in a child process, made on first use and replaced when it is lost.
 
-    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+    `issuer_aliases` are other words for an issuer: whoever is read is named by the issuer itself.
+    """
+
+    def __init__(
+        self, *, timeout_s: float = TIMEOUT_S, issuer_aliases: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._timeout_s = timeout_s
+        self._issuer_aliases = issuer_aliases
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Reader:
@@ -66,12 +75,17 @@ class Reader:
             return Unread(reason=f"the reader died or took over {self._timeout_s:.0f} s (exit {code})", crashed=True)
         answer = json.loads(line)
         if "facts" in answer:
-            return InstanceFacts.from_json(answer["facts"])
+            return self._named(InstanceFacts.from_json(answer["facts"]))
         if "note" in answer:
-            return RejectionNote.from_json(answer["note"])
+            return self._named(RejectionNote.from_json(answer["note"]))
         if "report" in answer:
-            return OwnReport.from_json(answer["report"])
+            return self._named(OwnReport.from_json(answer["report"]))
         return Unread(reason=answer["reason"], not_an_input=answer["not_an_input"])
+
+    def _named(self, read: ReadT) -> ReadT:
+        """Name the issuer as the configuration does."""
+        issuer = self._issuer_aliases.get(read.patient.issuer, read.patient.issuer)
+        return replace(read, patient=replace(read.patient, issuer=issuer))
 
     def close(self) -> None:
         """End the child."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from tests.factories.mr import classic_series, write
 from tests.factories.peers import NODE_AE, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from dicom_node.timeline.decision import PriorsState
@@ -63,7 +64,12 @@ class Library:
     """Asks and fetches as the node does, when told to."""
 
     def __init__(
-        self, folder: Path, *pacs: dict[str, Any], port: int = 0, files: Callable[[Path], InstanceFiles] = InstanceFiles
+        self,
+        folder: Path,
+        *pacs: dict[str, Any],
+        port: int = 0,
+        files: Callable[[Path], InstanceFiles] = InstanceFiles,
+        issuer_aliases: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.settings = Settings.model_validate(
             {
@@ -72,6 +78,7 @@ class Library:
                     "peers": [{"ae_title": "SCANNER1", "hosts": ["127.0.0.1"], "default_issuer": ISSUER}],
                     "min_free_disk_gb": 0,
                     "quiet_period_s": 60,
+                    "issuer_aliases": dict(issuer_aliases),
                 },
                 "pacs": pacs,
                 "tasks": ["glioma-recurrence"],
@@ -87,7 +94,7 @@ class Library:
         log = open_log(Logging(level="info", format="json"), b"key", self.log)
         self.librarian = Librarian(self.settings, self.database, self.files, log, lambda: self.now)
         self._listener = Listener(self.settings, self.database, self.files, log)
-        self._reader = Reader()
+        self._reader = Reader(issuer_aliases=issuer_aliases)
         self._indexer = Indexer(self.database, self.files, self._reader, log)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._index)

@@ -120,8 +120,8 @@ def open_library(tmp_path: Path) -> Iterator[Callable[..., Library]]:
     """Return a maker of running libraries; every one is stopped at the end."""
     made: list[Library] = []
 
-    def make(*pacs: dict[str, Any]) -> Library:
-        library = Library(tmp_path / f"library-{len(made)}", *pacs)
+    def make(*pacs: dict[str, Any], **options: Any) -> Library:
+        library = Library(tmp_path / f"library-{len(made)}", *pacs, **options)
         library.start()
         made.append(library)
         return library
@@ -154,6 +154,24 @@ def test_an_archive_that_ignores_the_patient_id_brings_nobody_else(
     assert asked_for == [str(dcmread(ours[0]).StudyInstanceUID)]
     with library.database.read() as ledger:
         assert len(patients.all_patients(ledger)) == 1
+
+
+@pytest.mark.parametrize(("said", "found"), [("HOSP&1.2.3", 1), (ISSUER, 1), ("ELSEWHERE", 0)])
+def test_an_archive_may_answer_with_an_alias_of_the_issuer(
+    bad: BadArchive, open_library: Callable[..., Library], tmp_path: Path, said: str, found: int
+) -> None:
+    """Its study is the patient's, what comes of it is filed under the issuer itself, and nobody is made twice."""
+    ours = a_study(tmp_path / "ours", BEFORE, IssuerOfPatientID=said)
+    bad.tell(ours, IssuerOfPatientID=said)
+    bad.sends = ours
+    library = open_library(bad.pacs("c-get"), issuer_aliases={"HOSP&1.2.3": ISSUER})
+    library.receive(a_study(tmp_path / "scanner", TODAY))
+    library.ensure()
+    library.work()
+    assert [each["state"] for each in library.summary()[0]["studies"]] == ["fetched"] * found
+    assert len(library.held()) == 1 + found
+    with library.database.read() as ledger:
+        assert [each.issuer for each in patients.all_patients(ledger)] == [ISSUER]
 
 
 def test_another_patients_images_are_filed_under_their_own_id_and_the_series_is_refused(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_node.receive.hl7_messages import Code, Merge, Problem, acknowledge, read_header, read_message
+from dicom_node.receive.hl7_messages import Code, Issuers, Merge, Problem, acknowledge, read_header, read_message
 from dicom_node.timeline.model import PatientFacts
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def adt(event: str, *segments: str, charset: str = "UNICODE UTF-8") -> bytes:
 
 def read(content: bytes) -> Sequence[Merge | PatientFacts]:
     """Read a message whose header is good."""
-    return read_message(content, read_header(content), default_issuer="DEFAULT")
+    return read_message(content, read_header(content), Issuers(default="DEFAULT"))
 
 
 def pid(ids: str = "4711^^^HOSPITAL^MR", name: str = "DOE^JANE", sex: str = "F") -> str:
