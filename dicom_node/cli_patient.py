@@ -21,7 +21,8 @@ from dicom_node.cli_options import (
     print_json,
 )
 from dicom_node.errors import ConfigError, NodeError
-from dicom_node.ledger import identity_changes, patients
+from dicom_node.ledger import arrivals, conflicts, identity_changes, patients
+from dicom_node.ledger.conflicts import Choice
 from dicom_node.ledger.identity_changes import By, Refused
 from dicom_node.merge_file import MergeRow, read_merges
 from dicom_node.observe.identities import describe_identity, identities
@@ -65,7 +66,8 @@ def _rows(ledger: Connection, settings: Settings, file: Path | None, names: tupl
         retired, surviving = (_key(ledger, name, settings) for name in names)
         return [MergeRow(line=0, retired=retired, surviving=surviving)]
     try:
-        return read_merges(file, default_issuer=settings.receive.default_issuer)
+        receive = settings.receive
+        return read_merges(file, default_issuer=receive.default_issuer, issuer_aliases=receive.issuer_aliases)
     except ConfigError as error:
         fail(error)
 
@@ -98,9 +100,20 @@ def split(retired: str | None, study: str | None, to: str | None, config: Path) 
 @click.argument("name", metavar="PATIENT")
 @click.option("--birth-date", is_flag=True, help="Accept the birth dates that differ, too.")
 @click.option("--sex", is_flag=True, help="Accept the sexes that differ, too.")
+@click.option(
+    "--instances",
+    type=click.Choice([each.value for each in Choice]),
+    help="Instead, of files that contradict an instance: keep the old, or take the newest in its place.",
+)
 @config_option
-def accept(name: str, config: Path, *, birth_date: bool, sex: bool) -> None:
+def accept(name: str, instances: str | None, config: Path, *, birth_date: bool, sex: bool) -> None:
     """Accept the names seen now as one human's. See `patient show` first: a value seen later is asked about again."""
+    if instances is not None:
+        if birth_date or sex:
+            msg = "give --instances alone: files and names are decided on one after the other"
+            raise click.UsageError(msg)
+        _accept_instances(name, Choice(instances), config)
+        return
     chosen = {"PatientName": True, "PatientBirthDate": birth_date, "PatientSex": sex}
     with open_ledger(load_settings(config)).write() as ledger:
         found = find_patient(ledger, name)
@@ -117,6 +130,20 @@ def accept(name: str, config: Path, *, birth_date: bool, sex: bool) -> None:
         click.echo(f"still differs: {', '.join(left)}; the case stays held", err=True)
     if not accepted:
         fail(NodeError("nothing was accepted: no named field differs"))
+
+
+def _accept_instances(name: str, choice: Choice, config: Path) -> None:
+    with open_ledger(load_settings(config)).write() as ledger:
+        found = find_patient(ledger, name)
+        settled = conflicts.settle(ledger, found.row_id, choice, _me())
+        waiting = arrivals.conflicts(ledger, found.row_id) - settled.to_read
+    if not settled.instances:
+        also = f"; {waiting} wait to be read again, ask afterwards" if waiting else ""
+        fail(NodeError(f"nothing was accepted: no file contradicts an instance of this patient{also}"))
+    click.echo(f"{settled.instances} instances decided on: the {choice} ones count")
+    click.echo(
+        f"  {settled.laid_aside} files laid aside, {settled.to_read} to be read again and taken at the next tick"
+    )
 
 
 @patient.command("list")
@@ -157,6 +184,7 @@ def show(name: str, config: Path, *, as_json: bool) -> None:
         console.print(f"study {uid} was given by hand")
     if found["conflicting_files"]:
         console.print(f"{found['conflicting_files']} files contradict an instance with the same SOP Instance UID")
+        console.print("see `patient accept --instances`")
     console.print(_field_table(found))
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_TRIES: Final = 3
 FIRST_STAYS: Final = "the first copy stays"
+ACCEPTED_AS_NEW: Final = "to be read again: a person accepted it in place of the instance held"
+REPLACED: Final = "a person accepted another file in its place"
 UNDER_ANOTHER_ID: Final = "the first copy stays; this one carries another ID of the patient"
 
 
@@ -117,7 +119,8 @@ def is_our_own(connection: Connection, sop_instance_uid: str) -> bool:
 def index(connection: Connection, arrival_id: int, facts: InstanceFacts) -> ArrivalState:
     """Enter the facts of one file: a new instance, a duplicate of one we hold, or a conflict with it.
 
-    A conflict belongs to the patient whom the file names, and holds that one and the one it contradicts.
+    A conflict belongs to the patient whom the file names, and holds that one and the one it contradicts, until a person
+    says which counts; the file accepted then takes the place of the instance.
     """
     owner = owner_row(connection, facts.patient, facts.study_instance_uid)
     held = connection.execute(
@@ -137,6 +140,9 @@ def index(connection: Connection, arrival_id: int, facts: InstanceFacts) -> Arri
             touch(connection, owner)  # it may have been a conflict until the two IDs became one patient
         reason = FIRST_STAYS if same_id else UNDER_ANOTHER_ID
         return _close(connection, arrival_id, owner, facts, (ArrivalState.DUPLICATE, reason))
+    if _accepted_as_new(connection, arrival_id):
+        _replace(connection, arrival_id, owner, facts)
+        return _close(connection, arrival_id, owner, facts, (ArrivalState.INDEXED, None))
     touch(connection, owner)
     touch(connection, held.patient)
     reason = "same SOP Instance UID, other " + ("patient" if held.patient != owner else "content")
@@ -203,21 +209,53 @@ def set_aside_reasons(connection: Connection) -> list[dict[str, object]]:
 
 
 def _enter(connection: Connection, arrival_id: int, patient_id: int, facts: InstanceFacts) -> None:
-    connection.execute(
-        insert(instance).values(
-            sop_instance_uid=facts.sop_instance_uid,
-            arrival=arrival_id,
-            patient=patient_id,
-            study_instance_uid=facts.study_instance_uid,
-            series_instance_uid=facts.series_instance_uid,
-            content_digest=facts.content_digest,
-            phantom=facts.patient.phantom,
-            facts=facts.to_json(),
-        )
-    )
+    values = _values(arrival_id, patient_id, facts)
+    connection.execute(insert(instance).values(sop_instance_uid=facts.sop_instance_uid, **values))
+    _heard_of(connection, arrival_id, patient_id, facts.study_instance_uid)
+
+
+def _values(arrival_id: int, patient_id: int, facts: InstanceFacts) -> dict[str, object]:
+    return {
+        "arrival": arrival_id,
+        "patient": patient_id,
+        "study_instance_uid": facts.study_instance_uid,
+        "series_instance_uid": facts.series_instance_uid,
+        "content_digest": facts.content_digest,
+        "phantom": facts.patient.phantom,
+        "facts": facts.to_json(),
+    }
+
+
+def _heard_of(connection: Connection, arrival_id: int, patient_id: int, study_instance_uid: str) -> None:
     row = connection.execute(select(arrival.c.received_at, arrival.c.stat).where(arrival.c.id == arrival_id)).one()
-    _receive_into_study(connection, patient_id, facts.study_instance_uid, row.received_at, stat=row.stat)
+    _receive_into_study(connection, patient_id, study_instance_uid, row.received_at, stat=row.stat)
     touch(connection, patient_id)
+
+
+def _accepted_as_new(connection: Connection, arrival_id: int) -> bool:
+    return connection.scalar(select(arrival.c.reason).where(arrival.c.id == arrival_id)) == ACCEPTED_AS_NEW
+
+
+def _replace(connection: Connection, arrival_id: int, patient_id: int, facts: InstanceFacts) -> None:
+    """Let a file take the place of the instance held, whoever that belonged to; the older bytes stay beside it.
+
+    A study goes with the last of its instances: what is left of it under another patient keeps it there.
+    """
+    same = instance.c.sop_instance_uid == facts.sop_instance_uid
+    held = connection.execute(select(instance.c.arrival, instance.c.patient).where(same)).one()
+    connection.execute(
+        update(arrival)
+        .where(arrival.c.id == held.arrival, arrival.c.state != ArrivalState.AGED_OUT)
+        .values(state=ArrivalState.SET_ASIDE, reason=REPLACED)
+    )
+    connection.execute(update(instance).where(same).values(**_values(arrival_id, patient_id, facts)))
+    in_study = instance.c.study_instance_uid == facts.study_instance_uid
+    others = select(instance.c.arrival).where(in_study, instance.c.patient != patient_id)
+    if connection.execute(others.limit(1)).one_or_none() is None:
+        chosen = study.c.study_instance_uid == facts.study_instance_uid
+        connection.execute(update(study).where(chosen).values(patient=patient_id))
+    _heard_of(connection, arrival_id, patient_id, facts.study_instance_uid)
+    touch(connection, held.patient)
 
 
 def _bring_back(connection: Connection, arrival_id: int, patient_id: int, facts: InstanceFacts) -> None:

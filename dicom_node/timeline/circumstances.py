@@ -41,7 +41,10 @@ def contradiction(count: int) -> Reason | None:
     """Return why a case is held whose patient has `count` files that contradict an instance held, None without."""
     if count == 0:
         return None
-    text = f"{count} received instances contradict one with the same SOP Instance UID"
+    text = (
+        f"{count} received instances contradict one with the same SOP Instance UID; `dicom-node patient accept PATIENT "
+        "--instances old` keeps what is held, `--instances new` takes the newest in its place"
+    )
     return Reason(code="instance-conflict", text=text)
 
 
