@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from dicom_node.ledger import (
     arrivals,
     cohort,
+    conflicts,
     deliveries,
     holdings,
     identity,
@@ -27,6 +28,7 @@ from dicom_node.ledger import (
     retention,
     runs,
 )
+from dicom_node.ledger.conflicts import Choice, Settled
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.identity_changes import By
 from dicom_node.ledger.orders import Order, OrderKind
@@ -106,6 +108,19 @@ def test_arrivals_are_told_apart(ledger: Connection) -> None:
     assert [each["count"] for each in arrivals.set_aside_reasons(ledger)] == [1]
     assert len(arrivals.instance_paths(ledger, [first.sop_instance_uid])) == 1
     assert arrivals.oldest_pending(ledger) is None
+
+
+def test_a_contradiction_is_settled_by_a_person(ledger: Connection) -> None:
+    """The newest file takes the place of the instance; one that comes afterwards is laid aside."""
+    first = a_series(JUNE, slices=2)[0]
+    second, third = (replace(first, content_digest=f"sha256:{word}") for word in ("second", "third"))
+    arrive(ledger, second)
+    assert conflicts.settle(ledger, 1, Choice.NEW, BY) == Settled(instances=1, laid_aside=0, to_read=1)
+    assert read_again(ledger, [second]) == [ArrivalState.INDEXED]
+    arrive(ledger, third)
+    assert conflicts.settle(ledger, 1, Choice.OLD, BY) == Settled(instances=1, laid_aside=1, to_read=0)
+    assert arrivals.conflicts(ledger, 1) == 0
+    assert arrivals.counts_by_state(ledger) == {"indexed": 4, "set-aside": 2}
 
 
 def test_a_merge_and_back(ledger: Connection) -> None:
