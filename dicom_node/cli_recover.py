@@ -47,7 +47,9 @@ def recover(patient: str | None, config: Path) -> None:
 def _named(patient: str, settings: Settings) -> list[tuple[str, str]]:
     """Return (issuer, PatientID), of every archive's issuer where none is given; the ledger need not know them."""
     patient_id, _, issuer = patient.partition("^^^")
-    issuers = {issuer} if issuer else {pacs.default_issuer or "" for pacs in settings.pacs if pacs.priors.methods}
+    if issuer:
+        return [(settings.receive.issuer(issuer), patient_id)]
+    issuers = {pacs.default_issuer or "" for pacs in settings.pacs if pacs.priors.methods}
     return [(each, patient_id) for each in sorted(issuers)]
 
 

@@ -131,7 +131,8 @@ class Postman:
             return Outcome(verdict=Verdict.RETRY, reason="the archive is away: it could not be asked whose study it is")
         if found is None:
             return None
-        told = demographics.as_told(consignment.named, found, pacs.name, consignment.ids)
+        ids = self._settings.receive.known_as(consignment.ids)
+        told = demographics.as_told(consignment.named, found, pacs.name, ids)
         changed = demographics.differing(consignment.named, told)
         if not changed:
             return None

@@ -16,12 +16,14 @@ from dicom_node.errors import ConfigError
 from dicom_node.ledger import cohort
 from dicom_node.ledger.database import Database
 from dicom_node.merge_file import MergeRow, read_merges
+from dicom_node.priors.archive import FoundStudy
 from dicom_node.receive.hl7_messages import Issuers, Merge, read_header, read_message
 from dicom_node.receive.reader import Reader
 from dicom_node.receive.whose import patient_named_in
 from dicom_node.settings import Settings, load
 from dicom_node.timeline.model import InstanceFacts, PatientFacts
 from dicom_node.timeline.rejection import RejectionNote
+from dicom_node.work.demographics import AnotherPatientError, Demographics, as_told
 from tests.factories.library import PATIENT_ID, a_study
 from tests.factories.mr import classic_series, write
 from tests.factories.notes import note, write_note
@@ -184,3 +186,14 @@ def test_the_cohort_verbs_know_the_table(tmp_path: Path) -> None:
     with database.read() as ledger:
         assert cohort.patients(ledger) == [("HOSPITAL", "7"), ("HOSPITAL", "8")]
     database.close()
+
+
+def test_an_archive_that_is_asked_before_delivery_may_name_an_alias() -> None:
+    """The study is the patient's; the report joins it under the archive's own word. Another issuer stays another."""
+    ours = Demographics(issuer="HOSPITAL", patient_id="7")
+    ids = settings().receive.known_as([("HOSPITAL", "7")])
+    found = FoundStudy(study_instance_uid="1.2", patient=PatientFacts(issuer="1.2.4", patient_id="7"))
+    assert as_told(ours, found, "main", ids).issuer == "1.2.4"
+    stranger = FoundStudy(study_instance_uid="1.2", patient=PatientFacts(issuer="ELSEWHERE", patient_id="7"))
+    with pytest.raises(AnotherPatientError):
+        as_told(ours, stranger, "main", ids)
