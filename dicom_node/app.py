@@ -182,7 +182,8 @@ def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> Non
         clock=now,
         log=found.log,
     )
-    indexer = Indexer(found.database, found.files, stack.enter_context(Reader()), found.log, recovery)
+    reader = stack.enter_context(Reader(issuer_aliases=found.settings.receive.issuer_aliases))
+    indexer = Indexer(found.database, found.files, reader, found.log, recovery)
     images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
     scheduler = _scheduler(stack)  # after the reader, so that it stops before the reader is closed
     _every(scheduler, INDEX_S, indexer.run_once, found.log)

@@ -166,7 +166,8 @@ class RunSteps:
         archives = [pacs for pacs in self.settings.pacs if pacs.name in destinations]
         with self.database.read() as ledger:
             ids = identity.ids_of(ledger, patients.survivor(ledger, run.patient_row))
-        found = demographics.settle(ours, archives, self.archive_for, series.study_instance_uid, ids)
+        known = self.settings.receive.known_as(ids)
+        found = demographics.settle(ours, archives, self.archive_for, series.study_instance_uid, known)
         with self.database.write() as ledger:
             return encodings.freeze(ledger, run.run_key, run.encoding, found).demographics
 
