@@ -50,8 +50,14 @@ def dcmtk() -> None:
         pytest.skip("DCMTK is not installed (Debian package dcmtk)")
 
 
+@pytest.fixture(scope="session")
+def volume_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Preprocessed volumes, kept over the nodes of all tests: the same scans are registered once, not in every test."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+def make_node(tmp_path: Path, volume_cache: Path) -> Iterator[Callable[..., Node]]:
     """Return a maker of nodes; every one is stopped at the end."""
     made: list[Node] = []
 
@@ -67,7 +73,8 @@ def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
             "logging": {"format": "json"},
         }
         folder = tmp_path / f"node-{len(made)}"
-        folder.mkdir()
+        (folder / "data").mkdir(parents=True, mode=0o700)
+        (folder / "data" / "cache").symlink_to(volume_cache)
         node = Node(folder, config | sections)
         node.write_config()
         made.append(node)

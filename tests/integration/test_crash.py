@@ -17,11 +17,21 @@ from sr_templates.read_report import read_report
 from tests.factories.peers import flair_uids, storescu, wait_for_report, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.factories.peers import Node, Orthanc, PhantomStudies
 
 pytestmark = pytest.mark.peer
 
 ENDS = {"infer": "step.finished", "encode": "run.finished", "deliver": "delivery.sent"}  # what each step logs last
+
+
+@pytest.fixture
+def volume_cache(tmp_path: Path) -> Path:
+    """Return an empty cache, so that inference takes long enough to be killed in."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return folder
 
 
 def logged(node: Node, event: str, step: str | None = None) -> bool:
