@@ -8,13 +8,13 @@ enough time points, could the newest exam be used, does the run exist already, i
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.timeline.admission import why_not_asked
 from dicom_node.timeline.consistency import consistency_flags, radiotherapy_flags
 from dicom_node.timeline.decision import Circumstances, Decision, Due, Held, UpToDate, Waiting
 from dicom_node.timeline.model import Reason, RunState
-from dicom_node.timeline.readiness import Question, ask, passed_over, why_not_run
+from dicom_node.timeline.readiness import Question, ask, matters, passed_over, why_not_run
 from dicom_node.timeline.run_key import inputs_key
 from dicom_node.timeline.support import unsupported_reports
 
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date, datetime
 
+    from dicom_node.timeline.choose import Choice
     from dicom_node.timeline.model import CohortFacts, RunFacts, TimeLine
     from dicom_node.timeline.task import Task
+
+
+MOST_NAMED: Final = 6  # exams left out, in a report; `timeline` lists them all
 
 
 def decide(
@@ -100,6 +104,22 @@ def _stale(task: Task, newest: date, today: date) -> Reason | None:
     return Reason(code="newest-scan-too-old", text=text)
 
 
+def _not_used(choice: Choice, task: Task) -> list[Reason]:
+    """Name the exams among and before the used ones that were left out, the newest first, and count the rest."""
+    newest = choice.points[-1].acquired_on
+    texts = [
+        each.reason.text
+        for each in reversed(choice.left_out)
+        if each.point.acquired_on <= newest
+        and each.reason.code not in {"kind", "after-event"}
+        and matters(each.point.studies, task)
+    ]
+    named = [Reason(code="exam-not-used", text=f"exam not used: {text}") for text in texts[:MOST_NAMED]]
+    if len(texts) > MOST_NAMED:
+        named.append(Reason(code="exam-not-used", text=f"{len(texts) - MOST_NAMED} further older exams not used"))
+    return named
+
+
 def _flags(question: Question) -> tuple[Reason, ...]:
     """Collect what the reader of the report must know of the inputs."""
     task, points, circumstances = question.task, question.choice.points, question.circumstances
@@ -111,6 +131,7 @@ def _flags(question: Question) -> tuple[Reason, ...]:
     flags += consistency_flags(points, task)
     flags += radiotherapy_flags(points, question.cohort)
     flags += question.reception.flags
+    flags += _not_used(question.choice, task)
     if len(points) < task.time_points.minimum:
         text = f"{len(points)} time points, fewer than the {task.time_points.minimum} asked for"
         flags.append(Reason(code="short-history", text=text))

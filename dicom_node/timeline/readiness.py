@@ -152,14 +152,14 @@ def passed_over(time_line: TimeLine, choice: Choice, task: Task) -> tuple[Reason
     reasons = [
         Reason(code="newer-exam-not-used", text=f"newer exam not used: {each.reason.text}")
         for each in choice.left_out
-        if each.point.acquired_on > newest and _matters(each.point.studies, task)
+        if each.point.acquired_on > newest and matters(each.point.studies, task)
     ]
-    if _matters(time_line.undated, task):
+    if matters(time_line.undated, task):
         reasons.append(Reason(code="undated-exam", text=f"exams without a date: {len(time_line.undated)}"))
     return tuple(reasons)
 
 
-def _matters(studies: Sequence[Study], task: Task) -> bool:
+def matters(studies: Sequence[Study], task: Task) -> bool:
     """Tell whether any series is of the body part that the task is about, or may be.
 
     Where the body part is not told, a series counts if it could fill a role that every time point needs.

@@ -207,3 +207,15 @@ def test_an_unusable_exam_after_the_report_is_named_beside_it() -> None:
     later = decided(a_line(newer, task), task=task, runs=(a_report(first),))
     assert isinstance(later, UpToDate)
     assert codes(later) == ["reported", "newer-exam-not-used"]
+
+
+def test_the_report_names_the_exams_it_did_not_use() -> None:
+    """One too near to the next, one with thick slices: both between the scans that were used."""
+    near, thick = date(2025, 6, 25), date(2025, 5, 10)
+    instances = [*follow_ups(*THREE, near), *a_series(thick, spacing_mm=12.0)]
+    due = decided(a_line(instances))
+    assert isinstance(due, Due)
+    texts = [flag.text for flag in due.flags if flag.code == "exam-not-used"]
+    assert len(texts) == 2
+    assert "2025-06-25 is 6 days before the next" in texts[0]
+    assert "needs FLAIR on 2025-05-10 (slices 12.0 mm apart" in texts[1]
