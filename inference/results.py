@@ -89,10 +89,14 @@ class Result:
         """Refuse a result that answers and abstains at once, or does neither.
 
         Raises:
-            ValueError: if outputs and abstention are both present or both absent.
+            ValueError: if outputs and abstention are both present or both absent, or an abstention has a trajectory.
         """
         if bool(self.outputs) == (self.abstention is not None):
             msg = f"result of task {self.task!r}: expected outputs or an abstention, found {len(self.outputs)} outputs"
+            raise ValueError(msg)
+        if self.abstention is not None and self.trajectory:
+            found = f"found {len(self.trajectory)} probabilities"
+            msg = f"result of task {self.task!r}: expected no trajectory beside an abstention, {found}"
             raise ValueError(msg)
 
     def to_json(self) -> str:
