@@ -23,7 +23,7 @@ def _legal(text: str) -> str:
 
 
 _Short = Annotated[str, Field(min_length=1, max_length=16), AfterValidator(_legal)]
-_Long = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_legal)]
+Line = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_legal)]
 
 
 def _known(designator: str) -> str:
@@ -40,7 +40,7 @@ class CodeText(BaseModel):
 
     value: _Short
     scheme: Annotated[_Short, AfterValidator(_known)]
-    meaning: _Long
+    meaning: Line
 
     def concept(self) -> CodedConcept:
         """Return the code as highdicom writes it."""
@@ -53,8 +53,8 @@ class CodingScheme(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     designator: Annotated[_Short, Field(pattern="^99")]
-    name: _Long
-    organization: _Long
+    name: Line
+    organization: Line
 
     def identification(self) -> CodingSchemeIdentificationItem:
         """Return the item of the Coding Scheme Identification Sequence."""

@@ -64,7 +64,7 @@ def _answer_group(context: ReportContext, template: ReportTemplate, output: Outp
     words = template.output(output.name)
     measurement = Measurement(
         name=words.probability.concept(),
-        value=_percentage(output.probability),
+        value=wording.rounded(output.probability, words.edges),
         unit=codes.PERCENT,
         properties=_interval(output),
     )
@@ -114,12 +114,17 @@ def _abstention_group(context: ReportContext, template: ReportTemplate, name: st
 
 
 def _time_point_group(context: ReportContext, template: ReportTemplate, index: int) -> Dataset:
-    """Return time point `index` in its context (TID 1502), with the probability of the scans up to it if known."""
+    """Return time point `index` in its context (TID 1502), with the probability of the scans up to it if known.
+
+    A synthetic model says so in each group: a reader may be shown one alone.
+    """
     point = context.time_points[index]
     prefix = wording.prefix_of(context, index)
     name = template.main.prefix_probability.concept()
     measurements = [
-        Measurement(name=name, value=_percentage(each.probability), unit=codes.PERCENT) for each in (prefix,) if each
+        Measurement(name=name, value=wording.rounded(each.probability, template.main.edges), unit=codes.PERCENT)
+        for each in (prefix,)
+        if each
     ]
     days = point.days_from_surgery
     offset = days is not None and LongitudinalTemporalOffsetFromEvent(days, codes.DAY, codes.SURGERY)
@@ -136,6 +141,9 @@ def _time_point_group(context: ReportContext, template: ReportTemplate, index: i
         identifier=(template.wording.tracked_scan.format(date=day), f"time point {day}"),
         points=(point,),
         measurements=measurements,
+        qualitative_evaluations=[QualitativeEvaluation(template.main.category.concept(), codes.SYNTHETIC_MODEL)]
+        if context.result.model.synthetic
+        else None,
         comments=_cautions(context, template, index),
         time_point_context=time_point_context,
     )
@@ -160,7 +168,7 @@ def _group(
     algorithm = AlgorithmIdentification(
         name=plain(model.name),
         version=plain(model.version),
-        parameters=_roles(points[0]) if "time_point_context" in rows else _parameters(context),
+        parameters=[*_training(context), *_roles(points[0])] if "time_point_context" in rows else _parameters(context),
         family=codes.ARTIFICIAL_INTELLIGENCE,
     )
     group = MeasurementsAndQualitativeEvaluations(
@@ -186,9 +194,13 @@ def _parameters(context: ReportContext) -> list[str]:
     and reports no inputs twice.
     """
     model, record = context.result.model, context.record
-    training = ["training data=SYNTHETIC PHANTOMS"] if model.synthetic else []
     ran = [f"task={record.task}", f"run={record.run_key}", f"report version={record.version}"]
-    return [f"weights={model.digest}", f"time points={len(context.time_points)}", *training, *ran]
+    return [f"weights={model.digest}", f"time points={len(context.time_points)}", *_training(context), *ran]
+
+
+def _training(context: ReportContext) -> list[str]:
+    """Return that the model learnt from phantoms, where it did."""
+    return ["training data=SYNTHETIC PHANTOMS"] if context.result.model.synthetic else []
 
 
 def _roles(point: TimePointEvidence) -> list[str]:

@@ -163,9 +163,9 @@ def _sop_item(sop_class_uid: str, instance_uid: str) -> Dataset:
 
 
 def _predecessor(earlier: Predecessor, sop_class_uid: str) -> Dataset:
-    """Return the reference to the earlier report; only a correction of the newest scan's replaces it (CID 7009)."""
+    """Return the reference to the earlier report; it is replaced by a correction (CID 7009), not by an update."""
     item = hierarchy([earlier.of_class(sop_class_uid)])[0]
-    if earlier.replaced:
+    if earlier.replaced or earlier.taken_back:
         sop = item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
         sop.PurposeOfReferenceCodeSequence = [codes.REPLACED_REPORT]
     return item

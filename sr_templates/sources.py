@@ -64,12 +64,14 @@ class Device:
 class Predecessor:
     """The report before this one, in each SOP Class it was made in.
 
-    `replaced`: this one corrects it, for both speak of the same newest time point; otherwise it stays valid.
+    `replaced`: this one corrects it, for both speak of the same newest time point; otherwise it stays valid, unless it
+    was `taken_back`: it rests on images that were rejected.
     """
 
     reports: tuple[InstanceRef, ...]
     issued: date
     replaced: bool
+    taken_back: bool = False
 
     def of_class(self, sop_class_uid: str) -> InstanceRef:
         """Return the report in a SOP Class, or in the first it was made in: what a destination holds of it."""

@@ -132,7 +132,7 @@ def _draw_answer(figure: Figure, top: float, context: ReportContext, template: R
     """Draw the primary answer large, beside it what it means: its band or that there is none, and the sentence."""
     primary = next((each for each in context.result.outputs if each.name == template.primary), None)
     words = template.wording.page
-    large = words.no_answer if primary is None else wording.percent(primary.probability)
+    large = words.no_answer if primary is None else wording.percent(primary.probability, template.main.edges)
     points = 40 if primary is not None else 24
     (large,) = wrapped([large], _ROOM / 2, points)[:1]
     bottom = _write(figure, _MARGIN, top, [large], points=points)

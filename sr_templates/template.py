@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sr_templates.codings import CodeText, CodingScheme
+from sr_templates.codings import CodeText, CodingScheme, Line
 from sr_templates.errors import ReportError, TemplateError
 from sr_templates.words import Words
 
@@ -30,14 +30,14 @@ class Band(_Strict):
 
     lower: Annotated[float, Field(ge=0, le=1)]
     upper: Annotated[float, Field(ge=0, le=1)]
-    label: Annotated[str, Field(min_length=1, max_length=64)]
+    label: Line
     code: CodeText
 
 
 class OutputTemplate(_Strict):
     """How one output of the model is named, coded and put into bands."""
 
-    label: str
+    label: Line
     units: Literal["percent"]
     probability: CodeText
     prefix_probability: CodeText
@@ -54,6 +54,11 @@ class OutputTemplate(_Strict):
             raise ValueError(msg)
         return self
 
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Return where one band ends and the next begins."""
+        return tuple(band.lower for band in self.bands[1:])
+
     def band(self, probability: float) -> Band:
         """Return the band of a probability in 0..1."""
         return next(band for band in self.bands if probability < band.upper or band.upper == 1.0)
@@ -62,9 +67,9 @@ class OutputTemplate(_Strict):
 class SeriesDescriptions(_Strict):
     """Series Description per kind of object; it begins with RUO because viewers cut the end off."""
 
-    report: Annotated[str, Field(pattern=r"^RUO ", max_length=64)]
-    saliency: Annotated[str, Field(pattern=r"^RUO ", max_length=40)]
-    summary: Annotated[str, Field(pattern=r"^RUO ", max_length=64)]
+    report: Annotated[Line, Field(pattern=r"^RUO ")]
+    saliency: Annotated[Line, Field(pattern=r"^RUO ", max_length=40)]
+    summary: Annotated[Line, Field(pattern=r"^RUO ")]
 
 
 class ReportTemplate(_Strict):
@@ -77,7 +82,7 @@ class ReportTemplate(_Strict):
     target_region: CodeText
     finding_site: CodeText
     series_descriptions: SeriesDescriptions
-    tracking_identifier: Annotated[str, Field(min_length=1, max_length=64)]
+    tracking_identifier: Line
     primary: str
     saliency_threshold: Annotated[float, Field(gt=0, lt=1)]
     outputs: dict[str, OutputTemplate]
@@ -101,15 +106,26 @@ class ReportTemplate(_Strict):
         return [f"coding_schemes: expected {each} among them, for a code is of it" for each in sorted(used - declared)]
 
     def _concept_problems(self) -> list[str]:
-        """A number is known by the name of its concept, so no two outputs may share one."""
+        """A number is known by the name of its concept: no two outputs share one, and no standard code is lent to it.
+
+        A standard code would assert what was not found: SCT 25173007 (Recurrent tumor) with 12 % is a tumour.
+        """
         names = [
             (code.value, code.scheme)
             for each in self.outputs.values()
             for code in (each.probability, each.prefix_probability, each.category)
         ]
         twice = sorted({value for value, scheme in names if names.count((value, scheme)) > 1})
+        lent = sorted({f"{value} of {scheme}" for value, scheme in names if not scheme.startswith("99")})
         return [
-            f"outputs: expected a code of its own for each number and category, found {each} twice" for each in twice
+            *(
+                f"outputs: expected a code of its own for each number and category, found {each} twice"
+                for each in twice
+            ),
+            *(
+                f"outputs: expected a private scheme (99...) for each number and category, found {each}"
+                for each in lent
+            ),
         ]
 
     @property

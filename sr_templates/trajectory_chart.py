@@ -15,6 +15,8 @@ from sr_templates.drawing import FONT, drawable
 from sr_templates.page_text import width_px
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -63,7 +65,7 @@ def draw_trajectory(figure: Figure, box: Box, context: ReportContext, template: 
         _draw_bands(axes, template, box.height)
     if known:
         _draw_interval(axes, context, template, scans[-1])
-        _draw_curve(axes, known, scans[-1], days_per_px)
+        _draw_curve(axes, known, newest=scans[-1], days_per_px=days_per_px, edges=template.main.edges)
     else:
         _write(axes, 0.5, 0.2, template.wording.page.no_answer, transform=axes.transAxes, ha="center", fontsize=14)
     _label_axes(axes, scans, days_per_px)
@@ -114,7 +116,9 @@ def _points(context: ReportContext, template: ReportTemplate, scans: list[float]
     return sorted(known.items())
 
 
-def _draw_curve(axes: Axes, known: list[tuple[float, float]], newest: float, days_per_px: float) -> None:
+def _draw_curve(
+    axes: Axes, known: list[tuple[float, float]], *, newest: float, days_per_px: float, edges: Sequence[float]
+) -> None:
     """Draw the curve; a number for which there is no room stands in the list of scans."""
     axes.plot(*zip(*known, strict=True), color=_LINE, marker="o", linewidth=2, markersize=7, clip_on=False)
     last = float("inf")
@@ -123,7 +127,7 @@ def _draw_curve(axes: Axes, known: list[tuple[float, float]], newest: float, day
             continue
         last = x
         axes.annotate(
-            wording.percent(y / 100), (x, y), textcoords="offset pixels", color=INK, family=FONT,
+            wording.percent(round(y / 100, 12), edges), (x, y), textcoords="offset pixels", color=INK, family=FONT,
             path_effects=[withStroke(linewidth=3, foreground=_GROUND)], **_place(y, newest=x == newest),
         )  # fmt: skip
 

@@ -18,13 +18,41 @@ if TYPE_CHECKING:
     from sr_templates.template import ReportTemplate
 
 
-def percent(probability: float) -> str:
-    """Return a probability as a reader says it: whole percent, never a false 0 or 100."""
-    if probability < 0.01:
+_LEAST, _MOST = 0.01, 0.99  # beyond them no number is told in words
+_DECIMALS = 6
+
+
+def percent(probability: float, edges: Sequence[float] = ()) -> str:
+    """Return a probability as a reader says it: whole percent, never a false 0 or 100.
+
+    Decimals follow only where the rounded number would lie in another band than the probability, by the bands' `edges`.
+    """
+    if probability < _LEAST:
         return "<1 %"
-    if probability > 0.99:
+    if probability > _MOST:
         return ">99 %"
-    return f"{round(probability * 100)} %"
+    return f"{rounded(probability, edges, decimals=0):.10g} %"
+
+
+def rounded(probability: float, edges: Sequence[float], *, decimals: int = 1) -> float:
+    """Return a probability in percent, with as many more decimals as keep it on its side of every edge.
+
+    The edges are those of the bands (lower <= probability < upper) and of what is told in words. Certainty is not told:
+    the ends are 0.01 and 99.99.
+    """
+    inside = min(max(float(probability), 1e-4), 1 - 1e-4)
+    for places in range(decimals, _DECIMALS + 1):
+        found = round(inside * 100, places)
+        if _side(found / 100, edges) == _side(inside, edges):
+            return found
+    step = 10.0**-_DECIMALS
+    return round(found - step if found / 100 > inside else found + step, _DECIMALS)
+
+
+def _side(probability: float, edges: Sequence[float]) -> tuple[bool, ...]:
+    """Return on which side of each edge a probability lies."""
+    words = (probability <= 0, probability < _LEAST, probability > _MOST, probability >= 1)
+    return (*words, *(probability < each for each in edges))
 
 
 def warnings(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
@@ -86,7 +114,7 @@ def answers(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]
         words.answer.format(
             label=template.output(each.name).label,
             horizon=until,
-            probability=percent(each.probability),
+            probability=percent(each.probability, template.output(each.name).edges),
             interval=interval(each, template),
             category=category(context, template, each),
         )
@@ -132,7 +160,8 @@ def scans(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
     lines = [title.format(count=len(points))]
     for index, point in enumerate(points):
         prefix = prefix_of(context, index)
-        risk = "" if prefix is None else words.scan_probability.format(probability=percent(prefix.probability))
+        said = "" if prefix is None else percent(prefix.probability, template.main.edges)
+        risk = words.scan_probability.format(probability=said) if said else ""
         lines.append(time_point(point, index + 1, template) + risk)
     return tuple(lines)
 
@@ -172,11 +201,12 @@ def short_digest(digest: str) -> str:
 
 
 def predecessor(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:
-    """Return which earlier report this one replaces or follows."""
+    """Return which earlier report this one replaces or follows, and whether that may still be used."""
     earlier, words = context.record.predecessor, template.wording
     if earlier is None:
         return ()
-    return ((words.replaces if earlier.replaced else words.updates).format(date=earlier.issued),)
+    followed = words.replaces if earlier.replaced else words.updates
+    return ((words.taken_back if earlier.taken_back else followed).format(date=earlier.issued),)
 
 
 def captures(images: Sequence[Dataset], template: ReportTemplate) -> tuple[str, ...]:

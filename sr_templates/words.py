@@ -1,6 +1,6 @@
 """The sentences of a report as a template gives them: text with named places, each of which stands there once.
 
-What no site may word away is a rule here: the warnings begin with the same English words in every language.
+What no site may word away is a rule here: the warnings stand whole and in English first, a translation behind them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RESEARCH_ONLY = "RESEARCH USE ONLY"
+RESEARCH_SENTENCE = f"{RESEARCH_ONLY} - NOT FOR CLINICAL DIAGNOSIS - AI result, not verified by a physician"
+SYNTHETIC_SHORT = "SYNTHETIC PHANTOM"
 SYNTHETIC_MODEL = "SYNTHETIC PHANTOM MODEL"
+SYNTHETIC_SENTENCE = f"{SYNTHETIC_MODEL} - trained on simulated images; its number says nothing about a human"
 SYNTHETIC_CATEGORY = "SYNTHETIC MODEL - NOT FOR CLINICAL USE"
-PHANTOM_PATIENT = "SYNTHETIC PHANTOM DATA"
+PHANTOM_PATIENT = "SYNTHETIC PHANTOM DATA - simulated images, not a human patient"
+NOT_A_LESION = "AI saliency: not a lesion outline"
+NO_ANSWER = "NO ANSWER"
+_TRANSLATED = " / "
 _LONGEST = 300
 
 
@@ -57,12 +63,12 @@ def _shown(names: list[str]) -> str:
     return ", ".join(f"{{{name}}}" for name in names) or "none"
 
 
-def _begins(words: str) -> AfterValidator:
-    """Return the rule that a warning begins with these words, in whatever language it goes on."""
+def _fixed(words: str, *, then: tuple[str, ...] = ()) -> AfterValidator:
+    """Return the rule that a warning is these words, its translation behind " / ", or goes on with one of `then`."""
 
     def check(text: str) -> str:
-        if not text.startswith(words):
-            msg = f"expected to begin with {words!r}"
+        if text != words and not text.startswith(tuple(words + each for each in (_TRANSLATED, *then))):
+            msg = f"expected {words!r} as it is, or with its translation behind {_TRANSLATED!r}"
             raise ValueError(msg)
         return text
 
@@ -99,9 +105,9 @@ class AbstentionCauses(_Strict):
 class SummaryPageWords(_Strict):
     """What only the summary page says."""
 
-    no_answer: _Text
+    no_answer: Annotated[_Text, _fixed("No answer"), Field(max_length=40)]
     trajectory: _Text
-    synthetic: Annotated[_Text, _begins(SYNTHETIC_MODEL)]
+    synthetic: Annotated[_Text, _fixed(SYNTHETIC_MODEL)]
     no_saliency: _Text
     views: Annotated[str, _Length, _places(("warning", "date", "threshold"))]
     method: Annotated[str, _Length, _places(("method",))]
@@ -111,18 +117,20 @@ class SummaryPageWords(_Strict):
 class Words(_Strict):
     """Every sentence of a report. The names in braces are filled in when it is written."""
 
-    research_only: Annotated[_Text, _begins(RESEARCH_ONLY)]
-    research_only_short: Annotated[_Text, _begins(RESEARCH_ONLY), Field(max_length=40)]
-    synthetic_model: Annotated[_Text, _begins(SYNTHETIC_MODEL)]
-    synthetic_short: Annotated[_Text, _begins("SYNTHETIC PHANTOM"), Field(max_length=40)]
-    synthetic_category: Annotated[_Text, _begins(SYNTHETIC_CATEGORY)]
-    phantom_patient: Annotated[_Text, _begins(PHANTOM_PATIENT)]
-    not_a_lesion: _Text
+    research_only: Annotated[_Text, _fixed(RESEARCH_SENTENCE)]
+    research_only_short: Annotated[_Text, _fixed(RESEARCH_ONLY), Field(max_length=40)]
+    synthetic_model: Annotated[_Text, _fixed(SYNTHETIC_SENTENCE)]
+    synthetic_short: Annotated[_Text, _fixed(SYNTHETIC_SHORT), Field(max_length=40)]
+    synthetic_category: Annotated[_Text, _fixed(SYNTHETIC_CATEGORY)]
+    phantom_patient: Annotated[_Text, _fixed(PHANTOM_PATIENT)]
+    not_a_lesion: Annotated[_Text, _fixed(NOT_A_LESION), Field(max_length=60)]  # a Content Description holds 64
 
     answer: Annotated[str, _Length, _places(("label", "horizon", "probability", "interval", "category"))]
     horizon: Annotated[str, _Length, _places(("days", "scan", "end"))]
     interval: Annotated[str, _Length, _places(("lower", "upper"))]
-    no_answer: Annotated[str, _Length, _places(("label", "horizon", "cause", "reason"))]
+    no_answer: Annotated[
+        str, _Length, _places(("label", "horizon", "cause", "reason")), _fixed(NO_ANSWER, then=(": ",))
+    ]
     causes: AbstentionCauses
 
     scans: Annotated[str, _Length, _places(("count",))]
@@ -143,6 +151,7 @@ class Words(_Strict):
     capture: Annotated[str, _Length, _places(("number", "description"))]
     replaces: Annotated[str, _Length, _places(("date",))]
     updates: Annotated[str, _Length, _places(("date",))]
+    taken_back: Annotated[str, _Length, _places(("date",))]
     model: Annotated[str, _Length, _places(("name", "version", "digest"))]
     training: Annotated[str, _Length, _places(("data",))]
 

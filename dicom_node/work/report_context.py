@@ -48,6 +48,7 @@ class Sources:
     phantom: bool
     predecessor: Run | None
     predecessor_reports: Sequence[OutboxObject]  # in each SOP Class
+    rejected: frozenset[str] = frozenset()  # SOP Instance UIDs of this patient that a note took back
     requested_by: str | None = None  # the person who ordered the run, where one did
     template_digest: str = ""
     demographics: Demographics | None = None  # whom the header has to name; none: whom the newest study names
@@ -177,7 +178,14 @@ def _predecessor(run: Run, sources: Sources) -> Predecessor | None:
         ),
         issued=earlier.issued_at.astimezone(sources.timezone).date(),
         replaced=earlier.inputs.dates[-1] == run.inputs.dates[-1],
+        taken_back=_rests_on_what_was_taken_back(earlier, run, sources.rejected),
     )
+
+
+def _rests_on_what_was_taken_back(earlier: Run, run: Run, rejected: frozenset[str]) -> bool:
+    """Tell whether an earlier report saw a newer scan than this one can, or an image that was rejected since."""
+    seen = (each for point in earlier.inputs.time_points for series in point.series for each in series.instances)
+    return earlier.inputs.dates[-1] > run.inputs.dates[-1] or any(each.sop_instance_uid in rejected for each in seen)
 
 
 def _device(ae_title: str, result: Result) -> Device:

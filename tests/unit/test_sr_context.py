@@ -143,6 +143,31 @@ def test_a_report_replaces_the_one_before_it_on_the_same_newest_scan(
     assert {each.sop_class_uid for each in found.reports} == set(SOP_CLASS_UIDS.values())
 
 
+@pytest.mark.parametrize(
+    ("now", "before", "rejected", "taken_back"),
+    [
+        (DAYS[:-1], DAYS, (), True),  # the newest scan is gone
+        (DAYS, DAYS[:-1], (DAYS[0],), True),  # a scan of the earlier report was rejected, and a new one came
+        (DAYS[1:], DAYS, (DAYS[0],), True),
+        (DAYS, DAYS[:-1], (DAYS[-1],), False),
+        (DAYS, DAYS[:-1], (), False),
+        (DAYS[1:], DAYS[:-1], (), False),  # an old scan left out is held all the same
+    ],
+)
+def test_a_report_on_images_taken_back_is_not_called_valid(
+    paths: dict[str, Path],
+    now: tuple[datetime, ...],
+    before: tuple[datetime, ...],
+    rejected: tuple[datetime, ...],
+    taken_back: bool,
+) -> None:
+    """It saw a newer scan than can be seen now, or an image that a note took back."""
+    uids = frozenset(str(mr_header(day, "T1c", 0).SOPInstanceUID) for day in rejected)
+    found = context(run_of(*now, key="ab"), paths, run_of(*before, key="cd"), rejected=uids).record.predecessor
+    assert found is not None
+    assert found.taken_back is taken_back
+
+
 def test_a_predecessor_that_was_never_encoded_is_not_named(paths: dict[str, Path]) -> None:
     """There is no document to refer to."""
     found = context(run_of(*DAYS, key="ab"), paths, run_of(*DAYS, key="cd"), predecessor_reports=[])

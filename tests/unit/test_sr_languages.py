@@ -19,6 +19,7 @@ from sr_templates.render_html import to_html
 from sr_templates.saliency_capture import build_saliency
 from sr_templates.summary_page import build_summary, render_summary
 from sr_templates.template import load_template, shipped_templates
+from sr_templates.words import RESEARCH_SENTENCE
 from tests.factories.results import DAYS, answer, model_card, mr_header, no_answer, report_context, saliency_map
 
 TEMPLATES = {name: load_template(name) for name in shipped_templates()}
@@ -54,7 +55,7 @@ def test_a_german_report_says_it_all_in_german() -> None:
     """Warning, answer, horizon, scans, cautions and notes; the date of what it continues."""
     report = read_report(build_report(report_context(), GERMAN))
     text = "\n".join(report.summary)
-    assert report.summary[0].startswith("RESEARCH USE ONLY - NUR FÜR DIE FORSCHUNG")
+    assert report.summary[0].startswith(f"{RESEARCH_SENTENCE} / NUR FÜR DIE FORSCHUNG")
     assert "Gliomrezidiv innerhalb von 365 Tagen nach der Aufnahme vom 2024-10-18 (bis 2025-10-18): 71 %" in text
     assert "(95-%-Intervall des Ensembles 62 bis 80 %) - Hohes Risiko" in text
     assert "1. 2024-01-10 Verlaufskontrolle, Tag 62 nach Operation: T1c, FLAIR - 31 %" in text

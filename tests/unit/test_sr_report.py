@@ -47,7 +47,7 @@ def build(**changes: object) -> Dataset:
     return build_report(report_context(**changes), TEMPLATE)
 
 
-def earlier(*, replaced: bool) -> Predecessor:
+def earlier(*, replaced: bool, taken_back: bool = False) -> Predecessor:
     """Return a report of July."""
     study = mr_header(DAYS[-1 if replaced else -2], "T1c", 0).StudyInstanceUID
     reports = tuple(
@@ -59,7 +59,7 @@ def earlier(*, replaced: bool) -> Predecessor:
         )
         for name, uid in SOP_CLASS_UIDS.items()
     )
-    return Predecessor(reports=reports, issued=date(2024, 7, 16), replaced=replaced)
+    return Predecessor(reports=reports, issued=date(2024, 7, 16), replaced=replaced, taken_back=taken_back)
 
 
 def items(ds: Dataset) -> list[Dataset]:
@@ -298,6 +298,26 @@ def test_a_correction_replaces_its_predecessor() -> None:
     assert "Replaces the report of 2024-07-16 on the same newest scan." in read_report(ds).summary
 
 
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ("glioma_recurrence", "Replaces the report of 2024-07-16, which rests on images taken back; do not use it."),
+        (
+            "glioma_recurrence.de",
+            "Ersetzt den Bericht vom 2024-07-16, der auf zurückgezogenen Bildern beruht; nicht mehr verwenden.",
+        ),
+    ],
+)
+def test_a_predecessor_on_images_taken_back_is_replaced_and_never_called_valid(template: str, sentence: str) -> None:
+    """Its own scans are what is wrong with it."""
+    context = report_context()
+    record = replace(context.record, predecessor=earlier(replaced=False, taken_back=True), version=2)
+    ds = build_report(replace(context, record=record), load_template(template))
+    sop = ds.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert sop.PurposeOfReferenceCodeSequence[0].CodeValue == "121360"
+    assert [line for line in read_report(ds).summary if "2024-07-16" in line] == [sentence]
+
+
 def test_a_new_time_point_leaves_the_earlier_report_valid() -> None:
     """It is named as predecessor, without the purpose that would replace it."""
     context = report_context()
@@ -448,6 +468,51 @@ def test_a_context_that_no_honest_report_can_be_made_from_is_refused(changes: di
 def test_a_percentage_is_never_a_false_certainty(probability: float, shown: str) -> None:
     """Neither 0 % nor 100 % is printed for a probability."""
     assert percent(probability) == shown
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown", "number"),
+    [
+        (0.0, "<1 %", 0.01),
+        (0.0003, "<1 %", 0.03),
+        (0.00996, "<1 %", 0.996),
+        (0.3267, "32.7 %", 32.7),
+        (0.3299, "32.99 %", 32.99),
+        (0.33, "33 %", 33.0),
+        (0.659999999, "65.999999 %", 65.999999),
+        (0.6604, "66 %", 66.0),
+        (0.9904, ">99 %", 99.04),
+        (0.9999, ">99 %", 99.99),
+        (1.0, ">99 %", 99.99),
+    ],
+)
+def test_number_and_text_agree_at_the_edges(probability: float, shown: str, number: float) -> None:
+    """No 100.0 beside >99 %, no 0.0 beside <1 %, no 33 % beside a band that ends at 33."""
+    ds = build(result=answer(probability))
+    (found, *_) = (item for item in items(ds) if concept(item) == "RECUR_P_365")
+    assert float(found.MeasuredValueSequence[0].NumericValue) == number
+    (line,) = (line for line in read_report(ds).summary if "within 365 days" in line)
+    assert f": {shown} (" in line
+    assert TEMPLATE.main.band(number / 100) == TEMPLATE.main.band(probability)
+    assert read_report(ds).trajectory[-1] == ("20241018", pytest.approx(number / 100))
+
+
+def test_a_synthetic_model_is_named_in_the_group_of_each_scan() -> None:
+    """A reader who is shown one group alone sees that its number is of phantoms."""
+    groups = [item for item in items(build(result=answer(synthetic=True))) if concept(item) == "125007"]
+    assert len(groups) == 1 + len(DAYS)
+    for group in groups:
+        said = [str(item.TextValue) for item in group.ContentSequence if concept(item) == "111002"]
+        assert "training data=SYNTHETIC PHANTOMS" in said
+        rated = [item.ConceptCodeSequence[0].CodeValue for item in group.ContentSequence if item.ValueType == "CODE"]
+        assert "SYNTHETIC_MODEL" in rated
+    assert "SYNTHETIC_MODEL" not in str(build())
+
+
+def test_an_abstention_has_no_trajectory() -> None:
+    """No probability stands beside the sentence that there is none."""
+    with pytest.raises(ValueError, match="expected no trajectory beside an abstention, found 4 probabilities"):
+        replace(no_answer(), trajectory=answer().trajectory)
 
 
 def test_the_html_page_escapes_what_the_document_says() -> None:

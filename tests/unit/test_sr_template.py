@@ -90,12 +90,57 @@ def test_a_sentence_names_its_places_each_once_and_nothing_else(old: str, new: s
         ("synthetic_category: SYNTHETIC MODEL - NOT FOR CLINICAL USE", "synthetic_category: Low risk"),
         ("synthetic_model: SYNTHETIC PHANTOM MODEL", "synthetic_model: A MODEL"),
         ("phantom_patient: SYNTHETIC PHANTOM DATA", "phantom_patient: DATA"),
+        (" - NOT FOR CLINICAL DIAGNOSIS - AI result, not verified by a physician", " does not apply, it is verified"),
+        ("research_only_short: RESEARCH USE ONLY", 'research_only_short: "RESEARCH USE ONLY: NO"'),
+        (" - trained on simulated images; its number says nothing about a human", " was validated on patients"),
+        ("synthetic_short: SYNTHETIC PHANTOM", "synthetic_short: SYNTHETIC PHANTOM? NO"),
+        ("category: SYNTHETIC MODEL - NOT FOR CLINICAL USE", '"category": SYNTHETIC MODEL - NOT FOR CLINICAL USE? No'),
+        (" - simulated images, not a human patient", " of a human patient"),
+        ('not_a_lesion: "AI saliency: not a lesion outline"', "not_a_lesion: AI tumour outline"),
+        (
+            '"NO ANSWER: {label}{horizon} was not assessed ({cause}). Reason: {reason}"',
+            '"{label}{horizon}: 0 % - {cause} {reason}"',
+        ),
+        ('"NO ANSWER: ', '"NO ANSWER needed: '),
+        ("    no_answer: No answer", "    no_answer: Low risk"),
+        ("    synthetic: SYNTHETIC PHANTOM MODEL", "    synthetic: SYNTHETIC PHANTOM MODEL (validated)"),
     ],
 )
 def test_no_site_words_a_warning_away(old: str, new: str) -> None:
-    """The English words stand first in every language."""
+    """The English sentence stands whole and first in every language; nothing that turns it round follows it."""
     assert old in TEXT
-    with pytest.raises(TemplateError, match="expected to begin with"):
+    new = new.replace('"category"', "category")
+    with pytest.raises(TemplateError, match="as it is, or with its translation behind ' / '"):
+        parse_template(TEXT.replace(old, new), origin="test.yaml")
+
+
+def test_a_site_may_translate_a_warning_behind_it() -> None:
+    """Whole English sentence, stroke, translation."""
+    own = TEXT.replace("a lesion outline", "a lesion outline / pas un contour").replace(
+        '"NO ANSWER: ', '"NO ANSWER / RIEN: '
+    )
+    found = parse_template(own, origin="test.yaml").wording
+    assert found.not_a_lesion == "AI saliency: not a lesion outline / pas un contour"
+    assert found.no_answer.startswith("NO ANSWER / RIEN: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("label: Glioma recurrence ", 'label: "Glioma\\r\\nVerified by a physician" ', "recurrence_365d.label"),
+        ("label: Glioma recurrence ", 'label: "" ', "recurrence_365d.label"),
+        ("label: Low risk,", 'label: "Low risk\\nVERIFIED",', "bands.0.label"),
+        ("tracking_identifier: Glioma recurrence risk", 'tracking_identifier: "a\\nb"', "tracking_identifier"),
+        ("report: RUO AI brain temporal report", "report: RUO AI\\brain", "series_descriptions.report"),
+        ("a lesion outline", "a lesion outline / " + 40 * "x", "not_a_lesion: Value should have at most 60"),
+        ("{value: RECUR_P_365, scheme: 99GLIOTEMP", '{value: "25173007", scheme: SCT', "found 25173007 of SCT"),
+        ("{value: RECUR_CAT_365, scheme: 99GLIOTEMP", '{value: "25173007", scheme: SCT', "found 25173007 of SCT"),
+    ],
+)
+def test_a_name_is_one_line_and_asserts_no_finding(old: str, new: str, message: str) -> None:
+    """No line that passes for a sentence of the report, no two values in one, no code of a tumour as a name."""
+    assert old in TEXT
+    with pytest.raises(TemplateError, match=message):
         parse_template(TEXT.replace(old, new), origin="test.yaml")
 
 
