@@ -7,6 +7,7 @@ Of a withdrawn report the same row carries the rejection note.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,12 @@ def held_by(connection: Connection, found: Delivery) -> list[runs.OutboxObject]:
     newest = connection.scalar(select(func.max(outbox_object.c.encoding)).where(_of(found.run_key))) or 0
     objects = [each for number in range(1, newest + 1) for each in runs.objects_of(connection, found.run_key, number)]
     return [each for each in objects if each.sop_instance_uid in uids]
+
+
+def encoding_held(connection: Connection, run_key: str) -> int | None:
+    """Return the encoding that most destinations of a report hold, the newer of two; None if none holds anything."""
+    held = Counter(each.encoding for each in of_run(connection, run_key) if held_by(connection, each))
+    return max(held, key=lambda number: (held[number], number), default=None)
 
 
 def at_work(connection: Connection, found: Delivery) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +217,22 @@ def freeze(connection: Connection, run_key: str, result: str, now: datetime) -> 
             )
         )
     return _required(connection, run_key)
+
+
+def standing(connection: Connection, run_key: str | None) -> str | None:
+    """Return the key of a report or, where it was withdrawn, of the latest before it that was not."""
+    found = get(connection, run_key) if run_key else None
+    while found is not None and found.state is RunState.WITHDRAWN:
+        found = get(connection, found.predecessor) if found.predecessor else None
+    return None if found is None else found.run_key
+
+
+def pass_over_withdrawn(connection: Connection, found: Run) -> Run:
+    """Let a run that is about to be encoded follow no withdrawn report; return it as it then stands."""
+    before = standing(connection, found.predecessor)
+    if before != found.predecessor:
+        connection.execute(update(run).where(run.c.run_key == found.run_key).values(predecessor=before))
+    return replace(found, predecessor=before)
 
 
 def record_objects(connection: Connection, run_key: str, objects: Sequence[OutboxObject], now: datetime) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node import events
 from dicom_node.errors import NodeError
-from dicom_node.ledger import arrivals, deliveries, encodings, identity, patients, runs
+from dicom_node.ledger import arrivals, deliveries, encodings, identity, patients, rejections, runs
 from dicom_node.receive.files import write_durably
 from dicom_node.timeline.model import RunState
 from dicom_node.work import demographics
@@ -144,10 +144,8 @@ class RunSteps:
         objects = [self._to_outbox(run, position, each) for position, each in enumerate(encoded)]
         now = self.clock()
         with self.database.write() as ledger:
-            found = self._locked(ledger, run_key)
-            frozen_anew = (found.result, found.issued_at) != (run.result, run.issued_at)
-            if found.state not in runs.OPEN_STATES or frozen_anew:
-                return  # taken back meanwhile, as when its patient was split in two
+            if not _as_encoded(ledger, self._locked(ledger, run_key), run):
+                return
             runs.record_objects(ledger, run_key, objects, now)
             deliveries.create(ledger, run_key, destinations, now, encoding=run.encoding)
             patients.touch(ledger, run.patient_row)
@@ -192,7 +190,7 @@ class RunSteps:
             if served is not None and (issued or served.bundle_digest == run.bundle_digest):
                 runs.set_state(ledger, run_key, RunState.RUNNING)
                 patients.touch(ledger, run.patient_row)
-                return run, served
+                return runs.pass_over_withdrawn(ledger, run), served
             runs.set_state(ledger, run_key, RunState.SUPERSEDED, runs.OTHER_MODEL)
             patients.touch(ledger, run.patient_row)
         self.log.info(events.RUN_SUPERSEDED, run=run_key[:12], task=run.task)
@@ -224,8 +222,10 @@ class RunSteps:
     def _sources(self, run: Run, paths: Mapping[str, Path]) -> Sources:
         with self.database.read() as ledger:
             earlier = runs.get(ledger, run.predecessor) if run.predecessor else None
-            reports = runs.objects_of(ledger, earlier.run_key) if earlier else []
+            held = deliveries.encoding_held(ledger, earlier.run_key) if earlier else None
+            reports = runs.objects_of(ledger, earlier.run_key, held) if earlier else []
             phantom = patients.is_phantom(ledger, run.patient_row)
+            rejected = rejections.rejected(ledger, run.patient_row)
         return Sources(
             paths=paths,
             ae_title=self.settings.node.ae_title,
@@ -234,11 +234,14 @@ class RunSteps:
             requested_by=run.requested_by,
             predecessor=earlier,
             predecessor_reports=[each for each in reports if each.kind.startswith("report")],
+            rejected=rejected,
         )
 
     def _to_outbox(self, run: Run, position: int, encoded: EncodedObject) -> runs.OutboxObject:
+        """Write an object under a name that no other content has: a worker that wakes up late overwrites nothing."""
         again = f"-{run.encoding}" if run.encoding > 1 else ""
-        name = f"{run.run_key}{again}-{position}-{encoded.kind}.dcm"
+        sha256 = hashlib.sha256(encoded.content).hexdigest()
+        name = f"{run.run_key}{again}-{position}-{encoded.kind}-{sha256[:16]}.dcm"
         write_durably(self.folders.outbox / name, (encoded.content,))
         return runs.OutboxObject(
             position=position,
@@ -248,9 +251,20 @@ class RunSteps:
             series_instance_uid=encoded.series_instance_uid,
             study_instance_uid=encoded.study_instance_uid,
             path=name,
-            sha256=hashlib.sha256(encoded.content).hexdigest(),
+            sha256=sha256,
             encoding=run.encoding,
         )
+
+
+def _as_encoded(ledger: Connection, found: Run, run: Run) -> bool:
+    """Say whether a run still is what was encoded of it.
+
+    It is not where it was taken back, as when its patient was split in two, nor where the report that it names was
+    withdrawn: then it stays open, and is encoded again.
+    """
+    same = (found.result, found.issued_at) == (run.result, run.issued_at)
+    follows = runs.standing(ledger, found.predecessor) == run.predecessor
+    return found.state in runs.OPEN_STATES and same and follows
 
 
 def _scan(point: InputTimePoint, paths: Mapping[str, Path]) -> Scan:
