@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class Consignment:
     run: Run
     objects: list[OutboxObject]
     ids: list[tuple[str, str]]
+    begun: bool  # the destination holds some of the run's objects, or may
 
     @property
     def named(self) -> Demographics:
@@ -40,12 +42,14 @@ class Consignment:
         """Return the files to send.
 
         Raises:
-            NodeError: if one of them is lost.
+            NodeError: if one of them is lost, or is not the one that was encoded.
         """
         missing = [each.path for each in self.objects if not (outbox / each.path).is_file()]
         if missing or not self.objects:
             msg = f"outbox: expected {len(self.objects)} objects, missing {', '.join(missing) or 'all'}"
             raise NodeError(msg)
+        for each in self.objects:
+            _refuse_changed(each, outbox)
         reports = [each for each in self.objects if each.kind.startswith(deliveries.REPORT)]
         others = [each for each in self.objects if each not in reports]
         return Load(
@@ -74,7 +78,20 @@ def find(ledger: Connection, key: str) -> Consignment | None:
         run=run,
         objects=objects,
         ids=identity.ids_of(ledger, patients.survivor(ledger, run.patient_row)),
+        begun=bool(deliveries.held_by(ledger, delivery)),
     )
+
+
+def _refuse_changed(found: OutboxObject, outbox: Path) -> None:
+    try:
+        with (outbox / found.path).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        msg = f"outbox: {found.path} cannot be read: {type(error).__name__}"
+        raise NodeError(msg) from error
+    if sha256 != found.sha256:
+        msg = f"outbox: {found.path}: expected sha256 {found.sha256}, found {sha256}"
+        raise NodeError(msg)
 
 
 def _parcel(found: OutboxObject, outbox: Path) -> Parcel:

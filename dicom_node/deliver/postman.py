@@ -121,7 +121,8 @@ class Postman:
     def _ask(self, consignment: Consignment, pacs: Pacs) -> Outcome | None:
         """Ask a destination whose study it is; return why the report must not be sent now, None if it may.
 
-        An archive that does not hold the study, or answers no such question, contradicts nothing.
+        An archive that does not hold the study, or answers no such question, contradicts nothing. One that has some of
+        the report corrected its own copies: the rest is sent as it was begun, for a second report would stand beside.
 
         Raises:
             AnotherPatientError: if it files the study under somebody else.
@@ -134,7 +135,7 @@ class Postman:
         ids = self._settings.receive.known_as(consignment.ids)
         told = demographics.as_told(consignment.named, found, pacs.name, ids)
         changed = demographics.differing(consignment.named, told)
-        if not changed:
+        if not changed or consignment.begun:
             return None
         return Outcome(
             verdict=Verdict.VOID,

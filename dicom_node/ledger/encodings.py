@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 
-from dicom_node.ledger.tables import DeliveryState, delivery, run
+from dicom_node.ledger.tables import DeliveryState, delivery, handed_over, run
 from dicom_node.timeline.model import RunState, canonical_json
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def renew(connection: Connection, run_key: str, destination: str, found: Encodin
     """Void what a destination did not get yet, for its archive names the patient otherwise.
 
     An encoding that names the patient so already is taken; else the next one is opened, every unsent delivery waits for
-    it, and the run is queued to make it.
+    it, and the run is queued to make it. A destination that holds a part of a report gets the rest of that one.
 
     Returns:
         Whether objects have to be made.
@@ -108,7 +108,8 @@ def _keep(connection: Connection, run_key: str, encodings: Mapping[int, Encoding
 
 def _point(connection: Connection, run_key: str, number: int, now: datetime, destination: str | None = None) -> None:
     """Let the unsent deliveries of a run, or the one to a destination, send this encoding, from now on."""
-    query = update(delivery).where(delivery.c.run_key == run_key, delivery.c.state.in_(UNSENT))
+    begun = exists().where(handed_over.c.run_key == run_key, handed_over.c.destination == delivery.c.destination)
+    query = update(delivery).where(delivery.c.run_key == run_key, delivery.c.state.in_(UNSENT), ~begun)
     if destination is not None:
         query = query.where(delivery.c.destination == destination)
     connection.execute(query.values(encoding=number, next_attempt_at=now))

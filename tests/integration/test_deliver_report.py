@@ -191,6 +191,22 @@ def test_a_dead_letter_is_shown_and_retried_by_hand(
     assert node.delivery().state is SENT
 
 
+def test_bytes_that_are_not_those_that_were_encoded_are_never_sent(
+    outgoing: Callable[..., Outgoing], archive: Callable[..., ScriptedArchive]
+) -> None:
+    """The ledger knows the digest of each object: a dead letter says which file differs."""
+    main = archive()
+    node = outgoing(main.configuration)
+    changed = node.objects("report")[0]
+    path = node.bench.folders.outbox / changed.path
+    path.write_bytes(path.read_bytes() + b"\0\0")
+    node.later()
+    assert node.delivery().state is DEAD
+    assert f"{changed.path}: expected sha256 {changed.sha256}" in (node.delivery().error or "")
+    assert main.associations == 0
+    assert node.held_by() == []
+
+
 def test_an_end_comes_to_an_archive_that_stays_away(outgoing: Callable[..., Outgoing]) -> None:
     """After `give_up_after_h` the delivery is dead, with the last reason."""
     node = outgoing(ScriptedArchive(port=free_port()).configuration)

@@ -80,6 +80,7 @@ class Store:
         self.name = name
         self.port = free_port()
         self.received: list[Dataset] = []
+        self.statuses: list[int] = []  # of the next answers; success when there are none left
         self._ae = AE(ae_title=name.upper())
         for sop_class_uid in OBJECTS:
             self._ae.add_supported_context(sop_class_uid)
@@ -94,7 +95,7 @@ class Store:
 
     def _store(self, event: evt.Event) -> int:
         self.received.append(event.dataset)
-        return 0x0000
+        return self.statuses.pop(0) if self.statuses else 0x0000
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -498,6 +499,35 @@ def test_what_another_archive_got_already_stays_as_sent(two: Site, store: Store,
     assert two.deliveries == {"main": (DeliveryState.SENT, 1), "second": (DeliveryState.SENT, 2)}
     assert uids(store.received) == set(two.encoded(1))
     assert uids(second.received) == set(two.encoded(2))
+
+
+def test_an_archive_that_has_a_part_gets_the_rest_of_the_same_report(two: Site, store: Store, second: Store) -> None:
+    """It corrected what it had by itself; the other one, which has nothing yet, gets the corrected report."""
+    store.statuses = [0x0000, 0xA700]
+    store.open()
+    two.ticks(1)
+    assert two.deliveries["main"] == (DeliveryState.RETRYING, 1)
+    for told in two.told.values():
+        told.says = two.person(name=CORRECTED)
+    second.open()
+    two.ticks(6)
+    assert two.deliveries == {"main": (DeliveryState.SENT, 1), "second": (DeliveryState.SENT, 2)}
+    assert uids(store.received) == set(two.encoded(1))
+    assert uids(second.received) == set(two.encoded(2))
+
+
+def test_a_report_that_is_sent_again_is_the_one_that_lies_there(late: Site, store: Store) -> None:
+    """A correction since then makes no second report beside it."""
+    store.open()
+    late.ticks()
+    late.told["main"].says = late.person(name=CORRECTED)
+    with late.bench.database.write() as ledger:
+        (sent,) = deliveries.of_run(ledger, late.run.run_key)
+        deliveries.revive(ledger, sent, late.bench.now)
+    late.ticks()
+    assert late.deliveries == {"main": (DeliveryState.SENT, 1)}
+    assert len(store.received) == 6
+    assert uids(store.received) == set(late.encoded(1))
 
 
 def test_one_archive_that_files_it_elsewhere_stops_what_no_archive_has_yet(two: Site, second: Store) -> None:
