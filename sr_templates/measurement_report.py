@@ -44,11 +44,13 @@ def build_report(
     template: ReportTemplate,
     *,
     references: Sequence[Dataset] = (),
+    made: Sequence[Dataset] = (),
     sop_class: SopClass = "Comprehensive3DSR",
 ) -> Dataset:
     """Return the TID 1500 report of a run, filed in the newest study; the same context gives the same bytes.
 
-    `references` are the secondary captures of the same run, which the report points at.
+    `references` are the secondary captures of the same run, which the report points at; `made` are all its images,
+    which the evidence names, so that whoever reads the report alone can withdraw every one of them.
 
     Raises:
         ReportError: if the template does not know an output of the result, its primary one is missing, or the report
@@ -73,7 +75,7 @@ def build_report(
     ds.PreliminaryFlag = "PRELIMINARY"
     if context.record.predecessor is not None:
         ds.PredecessorDocumentsSequence = [_predecessor(context.record.predecessor, sop_class_uid)]
-    _add_evidence(ds, context, references)
+    _add_evidence(ds, context, (*made, *references))
     for element in build_tree(context, template, references):
         ds.add(element)
     refuse_faults(ds)
@@ -81,7 +83,7 @@ def build_report(
 
 
 def build_reports(
-    context: ReportContext, template: ReportTemplate, references: Sequence[Dataset]
+    context: ReportContext, template: ReportTemplate, references: Sequence[Dataset], *, made: Sequence[Dataset] = ()
 ) -> dict[str, Dataset]:
     """Return the report in every SOP Class by kind, in the order in which a destination is asked for them.
 
@@ -91,7 +93,7 @@ def build_reports(
         ReportError: as `build_report`.
     """
     return {
-        kind: build_report(context, template, references=references, sop_class=sop_class)
+        kind: build_report(context, template, references=references, made=made, sop_class=sop_class)
         for sop_class, kind in KINDS.items()
     }
 

@@ -67,8 +67,8 @@ def encode_objects(
     page = render_summary(context, template, maps[-1] if maps else None)
     summary = build_summary(context, page, template=template)
     shown = [ds for each in images for ds in each.shown]
-    reports = build_reports(context, template, [*shown, summary])
     objects = [(kind, ds) for each in images for kind, ds in each.objects]
+    reports = build_reports(context, template, [*shown, summary], made=[ds for _, ds in objects])
     return [_encoded(kind, ds) for kind, ds in (*objects, (SUMMARY, summary), *reports.items())]
 
 
@@ -79,7 +79,7 @@ def _images(
     template: ReportTemplate,
     rule: SaliencyRule,
 ) -> _Images:
-    """Make what a task wants of one time point's saliency; of a series the report points at the capture of the peak."""
+    """Make what a task wants of one time point's saliency; of a series the tree points at the capture of the peak."""
     source = header(paths, saliency.slices[0].sop_instance_uid)
     captures: tuple[Dataset, ...]
     if rule.format == "single-frame":
