@@ -149,6 +149,16 @@ def wanted_of(connection: Connection, patient_row: int, pacs: str) -> list[Prior
     return [_series(row) for row in connection.execute(query)]
 
 
+def is_fetching(connection: Connection, pacs: str) -> bool:
+    """Say whether an attempt to fetch some series from an archive has begun and not ended."""
+    query = select(func.count()).where(
+        prior_series.c.pacs == pacs,
+        prior_series.c.state == PriorState.WANTED,
+        prior_series.c.started_at >= prior_series.c.next_attempt_at,
+    )
+    return bool(connection.scalar(query))
+
+
 def begin(connection: Connection, found: PriorSeries, now: datetime) -> None:
     """Note that an attempt begins."""
     _change(connection, found, started_at=now, first_attempt_at=found.first_attempt_at or now)

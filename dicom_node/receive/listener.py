@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node import events
 from dicom_node.deliver.commitment_reports import PUSH_MODEL, CommitmentReports
-from dicom_node.ledger import arrivals, presence
+from dicom_node.ledger import arrivals, presence, prior_series
 from dicom_node.receive import statuses
 from dicom_node.receive.contexts import NATIVE, storage_contexts
 from dicom_node.receive.uids import is_uid
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dicom_node.receive.files import InstanceFiles
     from dicom_node.settings import Dimse, Settings
 
+DOCUMENTS: Final = "1.2.840.10008.5.1.4.1.1.88."  # first part of the SR and KO classes, PS3.4 B.5
 STAT_PRIORITY: Final = 1  # (0000,0700) HIGH, PS3.7 9.1.1
 
 
@@ -51,6 +52,7 @@ class Door:
         self._settings = settings
         self._files = files
         self._movers = [pacs for pacs in settings.pacs if pacs.dimse is not None and "c-move" in pacs.priors.methods]
+        self._only_mover: Peer | None = None  # resolved when first needed
         self._expected = [
             pacs for pacs in settings.pacs if pacs.dimse is not None and pacs.storage_commitment.enabled
         ] + self._movers
@@ -68,16 +70,34 @@ class Door:
                     self._peers[calling_ae_title] = _archive(pacs.dimse, pacs.default_issuer)
         return self._peers.get(calling_ae_title)
 
-    def fetched_from(self, calling_ae_title: str, move_originator: str) -> str | None:
-        """Return the archive that sends because we asked it to, None if the sender came by itself.
+    def named_archive(self, calling_ae_title: str, move_originator: str) -> str | None:
+        """Return the archive that sends under its own title because we asked it to, None if the sender came by itself.
 
-        An archive may move under another AE title than it answers to; then it is known if it is the only one.
+        Source: PS3.7 9.1.1 (Move Originator Application Entity Title).
         """
         if move_originator != self._settings.node.ae_title:
             return None
-        named = [pacs.name for pacs in self._movers if pacs.dimse and pacs.dimse.ae_title == calling_ae_title]
-        found = named or [pacs.name for pacs in self._movers]
-        return found[0] if len(found) == 1 or named else None
+        titles = {pacs.dimse.ae_title: pacs.name for pacs in self._movers if pacs.dimse is not None}
+        return titles.get(calling_ae_title)
+
+    def unnamed_archive(self, move_originator: str, *, address: str, sop_class_uid: str) -> str | None:
+        """Return the archive that a sender under another title may be: the only one, from its own address.
+
+        Anybody can say that we asked for what is sent: whether something is fetched from the archive at this moment is
+        left to be seen, and a report or a note is never taken so, for it would be believed.
+        """
+        if move_originator != self._settings.node.ae_title or len(self._movers) != 1:
+            return None
+        if sop_class_uid.startswith(DOCUMENTS):
+            return None
+        (pacs,) = self._movers
+        try:
+            if self._only_mover is None and pacs.dimse is not None:
+                self._only_mover = _archive(pacs.dimse, pacs.default_issuer)
+            known = self._only_mover is not None and self._only_mover.allows(address)
+        except (OSError, ValueError):  # its host has no address now: what comes is kept as sent by somebody
+            return None
+        return pacs.name if known else None
 
     def rejection(self, calling: str, called: str, address: str) -> statuses.Rejection | None:
         """Return why an association must be refused, None if it may be accepted."""
@@ -143,10 +163,24 @@ class Reception:
             default_issuer=peer.default_issuer if peer else UNKNOWN_ISSUER,
             stat=request.Priority == STAT_PRIORITY or (peer is not None and peer.stat),
             received_at=datetime.now(UTC),
-            fetched_from=self._door.fetched_from(calling, (request.MoveOriginatorApplicationEntityTitle or "").strip()),
+            fetched_from=self._fetched_from(event, request, calling),
         )
         with self._database.write() as ledger:
             arrivals.record(ledger, arrival)
+
+    def _fetched_from(self, event: Event, request: C_STORE, calling: str) -> str | None:
+        """Return the archive that sends because we asked it to, None if the sender came by itself."""
+        originator = (request.MoveOriginatorApplicationEntityTitle or "").strip()
+        named = self._door.named_archive(calling, originator)
+        if named is not None:
+            return named
+        sop_class_uid = str(request.AffectedSOPClassUID)
+        address = event.assoc.requestor.address
+        unnamed = self._door.unnamed_archive(originator, address=address, sop_class_uid=sop_class_uid)
+        if unnamed is None:
+            return None
+        with self._database.read() as ledger:
+            return unnamed if prior_series.is_fetching(ledger, unnamed) else None
 
     def _refuse(self, uid: str, status: int, reason: str) -> int:
         self._log.warning(

@@ -6,19 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    UID,
+    Comprehensive3DSRStorage,
+    ImplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
+    MRImageStorage,
+)
+from pynetdicom import AE
 from sqlalchemy import select
 
 from dicom_node.errors import PeerError
+from dicom_node.ledger import patients, prior_series, priors
 from dicom_node.ledger.database import Database
-from dicom_node.ledger.tables import arrival
+from dicom_node.ledger.prior_series import Verdict
+from dicom_node.ledger.tables import PriorState, arrival
+from dicom_node.observe.logs import open_log
 from dicom_node.receive import statuses
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.intake import Intake, Origin
-from dicom_node.receive.listener import Door
-from dicom_node.settings import UNKNOWN_ISSUER, Settings
+from dicom_node.receive.listener import Door, Listener
+from dicom_node.settings import UNKNOWN_ISSUER, Logging, Settings
 from tests.factories.bench import NOW
 from tests.factories.mr import classic_series, write
+from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +94,7 @@ def test_an_entry_among_the_peers_comes_before_the_archives(tmp_path: Path) -> N
     ("calling", "originator", "archive"),
     [
         ("ARCHIVE", "NODE", "main"),
-        ("GATEWAY", "NODE", "main"),  # moves under another title than it answers to, and is the only one
+        ("GATEWAY", "NODE", None),  # whoever says so; what may be believed of it, `unnamed_archive` says
         ("ARCHIVE", "", None),
         ("ARCHIVE", "OTHERNODE", None),
         ("SCANNER1", "", None),
@@ -90,15 +103,95 @@ def test_an_entry_among_the_peers_comes_before_the_archives(tmp_path: Path) -> N
 def test_what_we_asked_for_is_told_from_what_was_sent(
     tmp_path: Path, calling: str, originator: str, archive: str | None
 ) -> None:
-    """By the Move Originator of the C-STORE request (PS3.7 9.1.1)."""
-    assert a_door(tmp_path, a_pacs()).fetched_from(calling, originator) == archive
+    """By the Move Originator of the C-STORE request (PS3.7 9.1.1) and the title of the archive."""
+    assert a_door(tmp_path, a_pacs()).named_archive(calling, originator) == archive
+
+
+@pytest.mark.parametrize(
+    ("originator", "address", "sop_class_uid", "archive"),
+    [
+        ("NODE", "127.0.0.1", MRImageStorage, "main"),  # moves under another title than it answers to
+        ("NODE", "192.0.2.9", MRImageStorage, None),
+        ("", "127.0.0.1", MRImageStorage, None),
+        ("NODE", "127.0.0.1", Comprehensive3DSRStorage, None),
+        ("NODE", "127.0.0.1", KeyObjectSelectionDocumentStorage, None),
+    ],
+)
+def test_a_sender_under_another_title_may_be_the_only_archive(
+    tmp_path: Path, originator: str, address: str, sop_class_uid: str, archive: str | None
+) -> None:
+    """From its address alone; a report or a note, never: anybody can say that we asked for it."""
+    door = a_door(tmp_path, a_pacs())
+    assert door.unnamed_archive(originator, address=address, sop_class_uid=sop_class_uid) == archive
 
 
 def test_of_two_archives_the_one_that_calls_is_meant(tmp_path: Path) -> None:
     """And none where the title is neither's."""
     door = a_door(tmp_path, a_pacs(), a_pacs("other", "OTHER"))
-    assert door.fetched_from("OTHER", "NODE") == "other"
-    assert door.fetched_from("GATEWAY", "NODE") is None
+    assert door.named_archive("OTHER", "NODE") == "other"
+    assert door.named_archive("GATEWAY", "NODE") is None
+    assert door.unnamed_archive("NODE", address="127.0.0.1", sop_class_uid=MRImageStorage) is None
+
+
+def test_an_archive_whose_host_cannot_be_resolved_is_not_taken_for_the_sender(tmp_path: Path) -> None:
+    """The object is kept all the same, as one that was sent to us."""
+    pacs = a_pacs()
+    pacs["dimse"]["host"] = "a" * 64  # longer than a label may be: refused without asking the network
+    door = a_door(tmp_path, pacs)
+    assert door.unnamed_archive("NODE", address="127.0.0.1", sop_class_uid=MRImageStorage) is None
+
+
+@pytest.mark.parametrize(
+    ("calling", "sop_class_uid", "is_moving", "archive"),
+    [
+        ("GATEWAY", MRImageStorage, True, "main"),
+        ("GATEWAY", MRImageStorage, False, None),
+        ("GATEWAY", Comprehensive3DSRStorage, True, None),
+        ("ARCHIVE", Comprehensive3DSRStorage, True, "main"),
+    ],
+)
+def test_a_peer_that_claims_to_send_for_us_is_believed_only_while_something_is_fetched(
+    tmp_path: Path, database: Database, *, calling: str, sop_class_uid: UID, is_moving: bool, archive: str | None
+) -> None:
+    """Through the real listener, over the network, into the ledger."""
+    with database.write() as ledger:
+        row = patients.patient_row(ledger, "REGION", "P1")
+        priors.open_lookup(ledger, patient_row=row, pacs="main", held=(), now=NOW)
+        lookup = priors.latest_lookup(ledger, row, "main")
+        assert lookup is not None
+        wanted = Verdict(study_instance_uid="2.25.1", series_instance_uid="2.25.2", state=PriorState.WANTED)
+        prior_series.put(ledger, lookup, wanted, NOW)
+        series = prior_series.get(ledger, "main", "2.25.2")
+        assert series is not None
+        if is_moving:
+            prior_series.begin(ledger, series, NOW)
+    files = InstanceFiles(tmp_path / "instances")
+    files.prepare()
+    port = free_port()
+    settings = Settings.model_validate(
+        {
+            "node": {"ae_title": "NODE", "data_dir": tmp_path, "host": "127.0.0.1", "port": port},
+            "receive": {"allow_unknown_peers": True, "min_free_disk_gb": 0},
+            "pacs": [a_pacs()],
+            "tasks": ["glioma-recurrence"],
+        }
+    )
+    listener = Listener(settings, database, files, open_log(Logging(level="error", format="json"), b"key"))
+    listener.start()
+    try:
+        ae = AE(ae_title=calling)
+        ae.add_requested_context(sop_class_uid, ImplicitVRLittleEndian)
+        association = ae.associate("127.0.0.1", port, ae_title="NODE")
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        ds.SOPClassUID, ds.SOPInstanceUID = sop_class_uid, "2.25.3"
+        assert association.send_c_store(ds, originator_aet="NODE", originator_id=1).Status == 0
+        association.release()
+    finally:
+        listener.stop()
+    with database.read() as ledger:
+        assert ledger.scalars(select(arrival.c.fetched_from)).all() == [archive]
 
 
 @pytest.fixture
