@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from pydicom import dcmread
 
+from dicom_node.ledger import runs
 from dicom_node.ledger.runs import OutboxObject, Run
 from dicom_node.timeline.model import (
     InputInstance,
@@ -20,6 +22,8 @@ from dicom_node.timeline.model import (
 )
 from dicom_node.work.report_context import Sources, build_context
 from sr_templates.measurement_report import KINDS, SOP_CLASS_UIDS
+from sr_templates.read_report import read_report
+from tests.factories.bench import Bench, flair_studies
 from tests.factories.results import DAYS, SLICES, answer, mr_header
 
 if TYPE_CHECKING:
@@ -166,6 +170,24 @@ def test_a_report_on_images_taken_back_is_not_called_valid(
     found = context(run_of(*now, key="ab"), paths, run_of(*before, key="cd"), rejected=uids).record.predecessor
     assert found is not None
     assert found.taken_back is taken_back
+
+
+@pytest.mark.parametrize("gone", ["3", "1"], ids=["newest scan", "older scan"])
+def test_the_report_after_a_rejection_says_that_the_one_before_is_not_to_be_used(tmp_path: Path, gone: str) -> None:
+    """The node itself, from the rejected files to the report in the outbox."""
+    bench, studies = Bench(tmp_path / "data"), flair_studies(tmp_path / "studies")
+    for step in (lambda: bench.receive(*studies), lambda: bench.reject(*[x for x in studies if x.parent.name == gone])):
+        step()
+        bench.now += timedelta(minutes=5)
+        bench.tick()
+        bench.tick()
+    with bench.database.read() as ledger:
+        newest = max(runs.of_patient(ledger, 1), key=lambda each: each.version or 0)
+        (report,) = (each for each in runs.objects_of(ledger, newest.run_key) if each.kind == "report")
+    assert newest.version == 2
+    found = read_report(dcmread(bench.folders.outbox / report.path))
+    assert any("rests on images taken back; do not use it" in line for line in found.summary)
+    assert not any("stays valid" in line for line in found.summary)
 
 
 def test_a_predecessor_that_was_never_encoded_is_not_named(paths: dict[str, Path]) -> None:
