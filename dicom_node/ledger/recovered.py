@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import exists, insert, select, update
 
-from dicom_node.ledger import deliveries, identity, rejections
+from dicom_node.ledger import deliveries, identity, rejections, runs, withdrawals
 from dicom_node.ledger.patients import touch
 from dicom_node.ledger.tables import arrival, instance, outbox_object, run
 from dicom_node.timeline.model import Inputs, RunState
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
     from dicom_node.priors.own_reports import OwnReport
     from dicom_node.timeline.model import InputSeries
 
 NOT_SAID: Final = ""  # in place of a digest that no report tells
 AT_ONCE: Final = 500  # SQLite bounds the variables of one statement
+REPORT: Final = "report"
 _SUFFIX: Final = "-recovered.dcm"
 _READ_BACK: Final = outbox_object.alias()
 _IS_RECOVERED: Final = exists().where(
@@ -43,6 +44,7 @@ class Recovery(StrEnum):
     RECOVERED = "recovered"
     WITHDRAWN = "withdrawn"  # recovered, and a rejection note names it
     KNOWN = "known"
+    CONTRADICTS = "contradicts"  # the run of this key is another patient's, or of other inputs: nothing was entered
 
 
 def enter(connection: Connection, report: OwnReport, *, archive: str, sha256: str, now: datetime) -> Recovery:
@@ -52,17 +54,19 @@ def enter(connection: Connection, report: OwnReport, *, archive: str, sha256: st
         connection: a write transaction.
         report: as read back.
         archive: the name of the archive it was fetched from.
-        sha256: of the report's bytes, which lie in the outbox under `outbox_name`.
+        sha256: of the report's bytes, which lie in the outbox under `outbox_name` when this is committed.
         now: tz-aware.
     """
     patient_row = identity.owner_row(connection, report.patient, report.objects[-1].study_instance_uid)
     known = connection.execute(select(run).where(run.c.run_key == report.run_key)).one_or_none()
     lost = known is None or (known.result is None and known.state != RunState.WITHDRAWN)
+    if not lost and not _names(connection, report.run_key, report.sop_instance_uid):
+        return Recovery.KNOWN
+    if known is not None and not _agrees(connection, report, patient_row, known):
+        return Recovery.CONTRADICTS
     if lost:
         _enter_run(connection, report, patient_row, is_known=known is not None)
         _enter_objects(connection, report, sha256)
-    elif not _names(connection, report.run_key, report.sop_instance_uid):
-        return Recovery.KNOWN
     _enter_delivery(connection, report, archive, now)
     _link(connection, patient_row, report.task)
     withdrawn = withdraw_rejected(connection, patient_row)
@@ -79,17 +83,24 @@ def archive_of(connection: Connection, arrival_id: int) -> str | None:
 
 
 def withdraw_rejected(connection: Connection, patient_row: int) -> list[str]:
-    """Keep recovered runs withdrawn whose report a rejection note names; return their keys."""
+    """Keep recovered runs withdrawn whose report a rejection note names; return their keys.
+
+    A note that names only an image issued with a report leaves the report standing. What is frozen and not encoded
+    follows the report before, as after a withdrawal of our own.
+    """
     rejected = rejections.rejected(connection, patient_row)
     query = (
         select(run.c.run_key, outbox_object.c.sop_instance_uid)
         .join(outbox_object, outbox_object.c.run_key == run.c.run_key)
         .where(run.c.patient.in_(identity.rows_of(connection, patient_row)), run.c.state == RunState.REPORTED)
-        .where(_IS_RECOVERED)
+        .where(_IS_RECOVERED, outbox_object.c.kind == REPORT)
     )
     keys = sorted({row.run_key for row in connection.execute(query) if row.sop_instance_uid in rejected})
     for key in keys:
         connection.execute(update(run).where(run.c.run_key == key).values(state=RunState.WITHDRAWN))
+    for found in (runs.get(connection, key) for key in keys):
+        assert found is not None  # noqa: S101 - changed above, in the same transaction
+        withdrawals.pass_over(connection, found)
     if keys:
         touch(connection, patient_row)
     return keys
@@ -98,6 +109,20 @@ def withdraw_rejected(connection: Connection, patient_row: int) -> list[str]:
 def outbox_name(report: OwnReport) -> str:
     """Return under which name the bytes of a report that was read back lie in the outbox."""
     return f"{report.run_key}{_SUFFIX}"
+
+
+def _agrees(connection: Connection, report: OwnReport, patient_row: int, known: Row[Any]) -> bool:
+    """Say whether a report speaks of the run that the ledger knows by its key: of its patient, task and inputs."""
+    is_theirs = known.patient in identity.rows_of(connection, patient_row)
+    return is_theirs and known.task == report.task and _named(Inputs.from_json(known.inputs)) == _named(report.inputs)
+
+
+def _named(inputs: Inputs) -> list[set[tuple[str, frozenset[str]]]]:
+    """Return the roles and instances of each time point: what a report tells of its inputs without loss."""
+    return [
+        {(one.role.value, frozenset(each.sop_instance_uid for each in one.instances)) for one in point.series}
+        for point in inputs.time_points
+    ]
 
 
 def _enter_run(connection: Connection, report: OwnReport, patient_row: int, *, is_known: bool) -> None:

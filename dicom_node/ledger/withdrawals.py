@@ -86,7 +86,7 @@ def enter(
         )
     )
     runs.set_state(connection, found.run_key, RunState.WITHDRAWN)
-    _pass_over(connection, found)
+    pass_over(connection, found)
     named = {}
     for each in deliveries.of_run(connection, found.run_key):
         held = deliveries.held_by(connection, each)
@@ -109,21 +109,7 @@ def get(connection: Connection, run_key: str) -> Withdrawal | None:
     return Withdrawal(title=row.title, reason=row.reason, actor=row.actor, withdrawn_at=row.withdrawn_at)
 
 
-def built_on(connection: Connection, found: Run) -> list[Run]:
-    """Return the issued reports that name this one as the one before them."""
-    return [
-        each
-        for each in runs.of_patient(connection, found.patient_row, found.task)
-        if each.predecessor == found.run_key and each.encoded_at is not None and each.state is not RunState.WITHDRAWN
-    ]
-
-
-def _when(connection: Connection, found: Delivery, what: Withdrawal) -> datetime:
-    busy = found.state in deliveries.OPEN_STATES and deliveries.at_work(connection, found)
-    return what.withdrawn_at + (AFTER_AN_ATTEMPT if busy else timedelta())
-
-
-def _pass_over(connection: Connection, found: Run) -> None:
+def pass_over(connection: Connection, found: Run) -> None:
     """Let what was frozen after this report, and is not encoded, follow the one before it: none builds on it.
 
     A run whose inference goes on is frozen later, and finds its predecessor then.
@@ -136,6 +122,20 @@ def _pass_over(connection: Connection, found: Run) -> None:
         .where(run.c.predecessor == found.run_key, run.c.encoded_at.is_(None))
         .values(predecessor=before.run_key if before else None)
     )
+
+
+def built_on(connection: Connection, found: Run) -> list[Run]:
+    """Return the issued reports that name this one as the one before them."""
+    return [
+        each
+        for each in runs.of_patient(connection, found.patient_row, found.task)
+        if each.predecessor == found.run_key and each.encoded_at is not None and each.state is not RunState.WITHDRAWN
+    ]
+
+
+def _when(connection: Connection, found: Delivery, what: Withdrawal) -> datetime:
+    busy = found.state in deliveries.OPEN_STATES and deliveries.at_work(connection, found)
+    return what.withdrawn_at + (AFTER_AN_ATTEMPT if busy else timedelta())
 
 
 def _keep(connection: Connection, run_key: str, note: Note) -> None:

@@ -15,6 +15,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import pydicom
+from pydicom.uid import (
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from dicom_node.receive.facts import NotAnInput, UnreadableInstance, blaming_the_file, read_patient
 from dicom_node.receive.uids import is_uid
@@ -40,7 +45,11 @@ if TYPE_CHECKING:
 
 STRUCTURED_REPORT: Final = "structured-report"
 MOST_INSTANCES: Final = 100_000
+MOST_VERSIONS: Final = 9999
 RUN_KEY: Final = re.compile(r"[0-9a-f]{64}")
+ISSUED_WITH_A_REPORT: Final = frozenset(
+    {SecondaryCaptureImageStorage, MultiFrameTrueColorSecondaryCaptureImageStorage, ParametricMapStorage}
+)
 TASK: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
@@ -110,7 +119,7 @@ def read_own_report(path: Path, *, default_issuer: str) -> OwnReport:
             raise NotAnInput(STRUCTURED_REPORT, str(ds.get("SOPClassUID") or ""))
         report = read_report(ds)
         run = report.run
-        if not (RUN_KEY.fullmatch(run.run_key) and TASK.fullmatch(run.task) and run.version > 0):
+        if not (RUN_KEY.fullmatch(run.run_key) and TASK.fullmatch(run.task) and 0 < run.version <= MOST_VERSIONS):
             raise UnreadableInstance("no-run", "a report of ours without task, run and version")
         inputs = _inputs(report)
         used = {each.sop_instance_uid for point in inputs.time_points for s in point.series for each in s.instances}
@@ -180,9 +189,13 @@ def _itself(ds: Dataset) -> IssuedObject:
 
 
 def _captures(report: ReadReport, used: set[str], study_instance_uid: str) -> Iterator[IssuedObject]:
-    """Yield the images that were issued with a report: what its evidence names of its own study beside the inputs."""
+    """Yield the images that were issued with a report: what its evidence names of its own study beside the inputs.
+
+    A withdrawal names them, so that only what can be ours counts: never an original of a scanner.
+    """
     for each in report.evidence:
-        if each.sop_instance_uid not in used and each.study_instance_uid == study_instance_uid:
+        is_beside = each.sop_instance_uid not in used and each.study_instance_uid == study_instance_uid
+        if is_beside and each.sop_class_uid in ISSUED_WITH_A_REPORT and is_uid(each.series_instance_uid):
             yield IssuedObject(
                 kind="image",
                 sop_class_uid=each.sop_class_uid,

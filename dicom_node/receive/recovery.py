@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 OUR_OWN = "our own output"
 READ_BACK = "our own report, read back"
+CONTRADICTS = "a report of ours that contradicts the run it names: another patient, task or inputs"
+ENTERED = {recovered.Recovery.RECOVERED, recovered.Recovery.WITHDRAWN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """Enters what was read back; the bytes are kept in the outbox first, where those of every report lie."""
+    """Enters what was read back; the bytes are kept in the outbox, where those of every report lie."""
 
     ae_title: str
     outbox: Path
@@ -40,7 +42,7 @@ class Recovery:
     log: Log
 
     def enter(self, pending: PendingArrival, file: Path, report: OwnReport) -> None:
-        """Enter one report, or set it aside where it is not ours to take back.
+        """Enter one report, or set it aside where it is not ours to take back, or contradicts its run.
 
         Raises:
             OSError: if the disk says no.
@@ -54,14 +56,14 @@ class Recovery:
                 arrivals.set_aside(ledger, pending.arrival_id, ArrivalState.NOT_AN_INPUT, reason)
             return
         content = file.read_bytes()
-        kept = self.outbox / recovered.outbox_name(report)
-        if not kept.exists():
-            write_durably(kept, (content,))
         with self.database.write() as ledger:
-            arrivals.set_aside(ledger, pending.arrival_id, ArrivalState.NOT_AN_INPUT, READ_BACK)
             found = recovered.enter(
                 ledger, report, archive=archive, sha256=hashlib.sha256(content).hexdigest(), now=self.clock()
             )
+            reason = CONTRADICTS if found is recovered.Recovery.CONTRADICTS else READ_BACK
+            arrivals.set_aside(ledger, pending.arrival_id, ArrivalState.NOT_AN_INPUT, reason)
+            if found in ENTERED:  # the rows are committed after the bytes are durable
+                write_durably(self.outbox / recovered.outbox_name(report), (content,))
         self.log.info(
             events.REPORT_READ_BACK,
             run=report.run_key[:12],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -12,12 +13,19 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from pydicom import dcmread
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    MRImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+)
+from sqlalchemy import select
 
 from dicom_node.app import prepare
 from dicom_node.cli import main
-from dicom_node.ledger import cases, deliveries, runs
-from dicom_node.ledger.tables import DeliveryState
+from dicom_node.ledger import cases, deliveries, rejections, runs
+from dicom_node.ledger.tables import DeliveryState, arrival
 from dicom_node.observe.logs import open_log
 from dicom_node.priors.own_reports import OwnReport, read_own_report
 from dicom_node.receive.facts import NotAnInput, UnreadableInstance
@@ -400,3 +408,145 @@ def test_a_node_whose_data_folder_is_gone_goes_on_with_what_the_archive_holds(
     log = node.log_path.read_text(encoding="utf-8")
     assert phantom.patient.patient_id not in log
     assert "report.read_back" in log
+
+
+def with_parameters(content: bytes, **parameters: object) -> Dataset:
+    """Return a report of another SOP Instance UID whose algorithm parameters say something else."""
+    ds = dcmread(io.BytesIO(content))
+    for name, value in parameters.items():
+        said = name.replace("_", " ") + "="
+        for item in (each for each in descendants(ds) if str(each.get("TextValue", "")).startswith(said)):
+            item.TextValue = f"{said}{value}"
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = derive_uid("altered", *sorted(parameters))
+    return ds
+
+
+@pytest.mark.parametrize(
+    ("version", "is_read"), [(1, True), (9999, True), (10000, False), (2**63 - 1, False), (0, False)]
+)
+def test_a_version_that_no_node_reaches_is_not_counted_on(
+    tmp_path: Path, issued: tuple[list[bytes], list[runs.Run]], version: int, is_read: bool
+) -> None:
+    """The next report would have none: the ledger's integers end there."""
+    path = tmp_path / "report.dcm"
+    path.write_bytes(to_bytes(with_parameters(issued[0][0], report_version=version)))
+    if is_read:
+        assert read_own_report(path, default_issuer=ISSUER).version == version
+        return
+    with pytest.raises(UnreadableInstance, match="without task, run and version"):
+        read_own_report(path, default_issuer=ISSUER)
+
+
+@pytest.mark.parametrize(
+    ("sop_class_uid", "series_instance_uid", "is_ours"),
+    [
+        (SecondaryCaptureImageStorage, "2.25.77", True),
+        (MultiFrameTrueColorSecondaryCaptureImageStorage, "2.25.77", True),
+        (ParametricMapStorage, "2.25.77", True),
+        (MRImageStorage, "2.25.77", False),
+        (Comprehensive3DSRStorage, "2.25.77", False),
+        (SecondaryCaptureImageStorage, "an input's", False),
+        (SecondaryCaptureImageStorage, "no UID", False),
+    ],
+)
+def test_only_images_of_the_kinds_that_we_issue_count_as_issued_with_a_report(
+    tmp_path: Path,
+    issued: tuple[list[bytes], list[runs.Run]],
+    sop_class_uid: str,
+    series_instance_uid: str,
+    is_ours: bool,
+) -> None:
+    """A withdrawal names them: it must never reject what a scanner made."""
+    ds = dcmread(io.BytesIO(issued[0][1]))
+    study = next(
+        each for each in ds.CurrentRequestedProcedureEvidenceSequence if each.StudyInstanceUID == ds.StudyInstanceUID
+    )
+    inputs = read_own_report_of(tmp_path, issued[0][1]).inputs.time_points
+    one = next(s for point in inputs for s in point.series if s.study_instance_uid == ds.StudyInstanceUID)
+    added = deepcopy(study.ReferencedSeriesSequence[0])
+    added.SeriesInstanceUID = one.series_instance_uid if series_instance_uid == "an input's" else "2.25.77"
+    if series_instance_uid == "no UID":
+        added.SeriesInstanceUID = ""
+    added.ReferencedSOPSequence = added.ReferencedSOPSequence[:1]
+    added.ReferencedSOPSequence[0].ReferencedSOPClassUID = sop_class_uid
+    added.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = "2.25.78"
+    study.ReferencedSeriesSequence.append(added)
+    found = read_own_report_of(tmp_path, to_bytes(ds)).objects
+    assert ("2.25.78" in {each.sop_instance_uid for each in found}) is is_ours
+    assert len(found) == 3 + is_ours
+
+
+def read_own_report_of(folder: Path, content: bytes) -> OwnReport:
+    """Read a report from its bytes."""
+    path = folder / "report.dcm"
+    path.write_bytes(content)
+    return read_own_report(path, default_issuer=ISSUER)
+
+
+@pytest.mark.parametrize("what", ["patient", "task", "inputs"])
+def test_a_report_that_contradicts_a_run_known_here_is_not_believed(
+    fresh: Lost, issued: tuple[list[bytes], list[runs.Run]], studies: list[Path], what: str
+) -> None:
+    """Its run stays to be made, and the true report is still read back, with its own bytes."""
+    contents, before = issued
+    fresh.receive(*studies)
+    fresh.now += timedelta(minutes=5)
+    fresh.reconciler._decide()  # proposes the run, and hands it to nobody
+    ds = with_parameters(contents[1], **({"task": "other-task"} if what == "task" else {}))
+    if what == "patient":
+        ds.PatientID, ds.PatientName = "PHANTOM-2", "PHANTOM^2"
+        ds.StudyInstanceUID = derive_uid("another study")
+    if what == "inputs":
+        for study in ds.CurrentRequestedProcedureEvidenceSequence:
+            study.ReferencedSeriesSequence[0].ReferencedSOPSequence.pop()
+    fresh.take(to_bytes(ds))
+    assert [each.state for each in fresh.runs()] == [RunState.QUEUED]
+    with fresh.database.read() as ledger:
+        assert deliveries.of_run(ledger, before[1].run_key) == []
+        assert "contradicts" in str(ledger.scalars(select(arrival.c.reason).order_by(arrival.c.id.desc())).first())
+    fresh.take(contents[1])
+    (run,) = fresh.runs()
+    assert (run.state, run.version) == (RunState.REPORTED, 2)
+    assert (fresh.folders.outbox / f"{run.run_key}-recovered.dcm").read_bytes() == contents[1]
+
+
+def test_a_note_that_names_only_an_image_issued_with_a_report_does_not_withdraw_the_report(
+    fresh: Lost, issued: tuple[list[bytes], list[runs.Run]], tmp_path: Path
+) -> None:
+    """The reading stands; the archive lost a picture of it."""
+    contents, _ = issued
+    fresh.take(*contents)
+    report = tmp_path / "report.dcm"
+    report.write_bytes(contents[-1])
+    found = note([report])
+    capture = read_own_report_of(tmp_path, contents[-1]).objects[0]
+    assert capture.kind == "image"
+    for item in (each for each in (found, *descendants(found)) if "ReferencedSOPSequence" in each):
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = capture.sop_instance_uid
+    for study in found.CurrentRequestedProcedureEvidenceSequence:
+        study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID = capture.sop_instance_uid
+    fresh.take(write_note(found, tmp_path / "notes").read_bytes())
+    with fresh.database.read() as ledger:
+        assert capture.sop_instance_uid in rejections.rejected(ledger, 1)
+    assert [each.state for each in fresh.runs()] == [RunState.REPORTED, RunState.REPORTED]
+
+
+def test_a_report_not_yet_encoded_does_not_build_on_one_that_a_note_takes_back(
+    fresh: Lost, issued: tuple[list[bytes], list[runs.Run]], studies: list[Path], tmp_path: Path
+) -> None:
+    """The note comes between inference and encoding: the one before the withdrawn is the predecessor."""
+    contents, before = issued
+    fresh.take(*contents)
+    newer = flair_study(tmp_path / "newer", DAYS[-1] + timedelta(days=90), name="newer")
+    fresh.now += timedelta(days=90)
+    fresh.receive(*studies, *newer)
+    fresh.now += timedelta(minutes=5)
+    fresh.reconciler._decide()  # proposes the run, and hands it to nobody
+    fresh.steps.infer(next(each.run_key for each in fresh.runs() if each.state is RunState.QUEUED))
+    assert [each.predecessor for each in fresh.runs()] == [None, before[0].run_key, before[1].run_key]
+    report = tmp_path / "report.dcm"
+    report.write_bytes(contents[-1])
+    fresh.take(write_note(note([report]), tmp_path / "notes").read_bytes())
+    third = fresh.runs()[-1]
+    assert [each.state for each in fresh.runs()][:2] == [RunState.REPORTED, RunState.WITHDRAWN]
+    assert third.predecessor == before[0].run_key
