@@ -90,14 +90,14 @@ def held_back(orthanc: Orthanc, make_node: Callable[..., Node], phantom: Phantom
     orthanc.stop()
     node = make_node(pacs=[destination(orthanc)])
     if shelf.exists():
-        shutil.copytree(shelf, node.folder / "data")
+        shutil.copytree(shelf, node.folder / "data", symlinks=True, dirs_exist_ok=True)
     else:
         node.import_cohort(phantom.cohort_row)
         node.start()
         storescu(phantom.folders[:3], node)
         wait_until("a failed attempt", lambda: node.status()["deliveries"] == {"retrying": 1}, timeout_s=300)
         node.stop()
-        shutil.copytree(node.folder / "data", shelf)
+        shutil.copytree(node.folder / "data", shelf, ignore=shutil.ignore_patterns("cache"))
     node.start()
     return node
 
