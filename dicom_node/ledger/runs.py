@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -241,25 +241,17 @@ def record_objects(connection: Connection, run_key: str, objects: Sequence[Outbo
     if objects_of(connection, run_key, encoding):
         return
     for each in objects:
-        connection.execute(
-            insert(outbox_object).values(
-                run_key=run_key,
-                position=each.position,
-                kind=each.kind,
-                sop_class_uid=each.sop_class_uid,
-                sop_instance_uid=each.sop_instance_uid,
-                series_instance_uid=each.series_instance_uid,
-                study_instance_uid=each.study_instance_uid,
-                path=each.path,
-                sha256=each.sha256,
-                encoding=encoding,
-            )
-        )
+        put_object(connection, run_key, each)
     connection.execute(
         update(run)
         .where(run.c.run_key == run_key, run.c.encoding == encoding)
         .values(state=RunState.REPORTED, encoded_at=now, error=None)
     )
+
+
+def put_object(connection: Connection, run_key: str, found: OutboxObject) -> None:
+    """Enter one object of a run, whose bytes lie in the outbox."""
+    connection.execute(insert(outbox_object).values(run_key=run_key, **asdict(found)))
 
 
 def objects_of(connection: Connection, run_key: str, encoding: int | None = None) -> list[OutboxObject]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import insert, select, update
 
 from dicom_node.ledger import deliveries, patients, runs
-from dicom_node.ledger.tables import outbox_object, run, withdrawal
+from dicom_node.ledger.tables import run, withdrawal
 from dicom_node.timeline.model import RunState
 
 if TYPE_CHECKING:
@@ -114,13 +114,10 @@ def pass_over(connection: Connection, found: Run) -> None:
 
     A run whose inference goes on is frozen later, and finds its predecessor then.
     """
-    before = runs.get(connection, found.predecessor) if found.predecessor else None
-    while before is not None and before.state is RunState.WITHDRAWN:
-        before = runs.get(connection, before.predecessor) if before.predecessor else None
     connection.execute(
         update(run)
         .where(run.c.predecessor == found.run_key, run.c.encoded_at.is_(None))
-        .values(predecessor=before.run_key if before else None)
+        .values(predecessor=runs.standing(connection, found.predecessor))
     )
 
 
@@ -143,17 +140,15 @@ def _keep(connection: Connection, run_key: str, note: Note) -> None:
     known = runs.objects_of(connection, run_key, NO_ENCODING)
     if any(each.sop_instance_uid == note.sop_instance_uid for each in known):
         return
-    connection.execute(
-        insert(outbox_object).values(
-            run_key=run_key,
-            position=len(known),
-            kind=NOTE,
-            sop_class_uid=note.sop_class_uid,
-            sop_instance_uid=note.sop_instance_uid,
-            series_instance_uid=note.series_instance_uid,
-            study_instance_uid=note.study_instance_uid,
-            path=note.path,
-            sha256=hashlib.sha256(note.content).hexdigest(),
-            encoding=NO_ENCODING,
-        )
+    entered = runs.OutboxObject(
+        position=len(known),
+        kind=NOTE,
+        sop_class_uid=note.sop_class_uid,
+        sop_instance_uid=note.sop_instance_uid,
+        series_instance_uid=note.series_instance_uid,
+        study_instance_uid=note.study_instance_uid,
+        path=note.path,
+        sha256=hashlib.sha256(note.content).hexdigest(),
+        encoding=NO_ENCODING,
     )
+    runs.put_object(connection, run_key, entered)
