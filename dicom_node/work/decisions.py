@@ -84,8 +84,7 @@ class Decider:
         patient = known.patient
         if not known.held:
             cases.forget(ledger, patient.row_id)  # nothing of theirs is here (any more)
-        for name in self.tasks:
-            self._take_back(ledger, known, name, judged.get(name))
+        self._take_back(ledger, known, judged)
         for name, each in judged.items():
             if isinstance(each.decision, Due) and each.state is CaseState.DUE:
                 self._propose(ledger, patient, self.tasks[name], each, now)
@@ -97,11 +96,13 @@ class Decider:
         asks = self._ask_archives(ledger, known, tuple(judged.values()), known_until)
         patients.decided(ledger, patient, _next_check(judged.values(), asks, now))
 
-    def _take_back(self, ledger: Connection, known: Known, task: str, judged: Judged | None) -> None:
+    def _take_back(self, ledger: Connection, known: Known, judged: Mapping[str, Judged]) -> None:
         """Take back the runs on their way that their case does not want, as far as nothing of them was issued."""
-        held = {each.sop_instance_uid for each in known.facts}
-        for run in runs.of_patient(ledger, known.patient.row_id, task):
-            wanted = judged is not None and _still_wanted(run, judged, held)
+        on_their_way = [each for each in runs.open_of_patient(ledger, known.patient.row_id) if each.task in self.tasks]
+        held = {each.sop_instance_uid for each in known.facts} if on_their_way else set()
+        for run in on_their_way:
+            case = judged.get(run.task)
+            wanted = case is not None and _still_wanted(run, case, held)
             if not wanted and runs.take_back(ledger, run.run_key):
                 self.log.info(events.RUN_SUPERSEDED, run=run.run_key[:12], task=run.task)
 
