@@ -17,13 +17,15 @@ def unsupported_reports(time_line: TimeLine, runs: Iterable[RunFacts]) -> tuple[
 
     A later report on the same newest time point that rests only on what is there takes the place of such a one.
     """
+    reported = [run for run in runs if run.state is RunState.REPORTED]
+    if not reported:
+        return ()
     known = {
         instance.sop_instance_uid
         for study in time_line.studies
         for series in study.series
         for instance in series.instances
     }
-    reported = [run for run in runs if run.state is RunState.REPORTED]
     sound = [run for run in reported if run.instances <= known]
     return tuple(
         Reason(
