@@ -18,9 +18,9 @@ from dicom_node.ledger import cohort, withdrawals
 from dicom_node.ledger.withdrawals import Note, Withdrawal
 from dicom_node.receive.files import write_durably
 from dicom_node.work.folders import Folders
+from dicom_node.work.report_context import instance_ref
 from sr_templates.headers import to_bytes
 from sr_templates.rejection_note import RejectionTitle, build_rejection_note
-from sr_templates.sources import InstanceRef
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,15 +72,7 @@ def _make_note(
     newest = next((at for each in reversed(held) if (at := outbox / each.path).is_file()), None)
     if newest is None:
         fail(NodeError("outbox: every object of the report is lost, from which the note's header has to be taken"))
-    refs = [
-        InstanceRef(
-            sop_class_uid=each.sop_class_uid,
-            sop_instance_uid=each.sop_instance_uid,
-            series_instance_uid=each.series_instance_uid,
-            study_instance_uid=each.study_instance_uid,
-        )
-        for each in held
-    ]
+    refs = [instance_ref(each) for each in held]
     source = dcmread(newest, stop_before_pixels=True)
     ds = build_rejection_note(source, refs, title=title, run_key=run_key, withdrawn_at=withdrawn_at)
     content = to_bytes(ds)

@@ -86,7 +86,7 @@ def read_report(ds: Dataset) -> ReadReport:
     Raises:
         ReportError: if it has no summary or no answer group.
     """
-    items = tuple(_descendants(ds))
+    items = tuple(descendants(ds))
     summary = next((str(item.TextValue) for item in items if concept(item) == _SUMMARY), None)
     groups = [item for item in items if concept(item) == _MEASUREMENT_GROUP]
     answers = [group for group in groups if _child(group, _TIME_POINT) is None]
@@ -117,11 +117,11 @@ def concept(item: Dataset) -> str:
     return str(names[0].get("CodeValue", "")) if names else ""
 
 
-def _descendants(item: Dataset) -> Iterator[Dataset]:
+def descendants(item: Dataset) -> Iterator[Dataset]:
     """Yield every content item below this one, in document order."""
     for child in item.get("ContentSequence", ()):
         yield child
-        yield from _descendants(child)
+        yield from descendants(child)
 
 
 def _children(item: Dataset, code_value: str) -> Iterator[Dataset]:
@@ -206,7 +206,7 @@ def _is_contained_number(item: Dataset) -> bool:
 
 
 def _days_from_surgery(group: Dataset) -> int | None:
-    offset = next((each for each in _descendants(group) if concept(each) == _DAYS_FROM_SURGERY), None)
+    offset = next((each for each in descendants(group) if concept(each) == _DAYS_FROM_SURGERY), None)
     measured = None if offset is None else offset.get("MeasuredValueSequence")
     return int(measured[0].NumericValue) if measured else None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sr_templates import codes
 from sr_templates.errors import ReportError
+from sr_templates.read_report import concept, descendants
 from sr_templates.words import RESEARCH_ONLY
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _UNITS: Final = {("%", "UCUM"), ("d", "UCUM"), ("1", "UCUM")}
 
 def faults(ds: Dataset) -> tuple[str, ...]:
     """Return every rule of ours that a report breaks."""
-    items = tuple(_descendants(ds))
+    items = tuple(descendants(ds))
     found = (*_document_faults(ds), *_tree_faults(ds, items), *_evidence_faults(ds, items))
     return tuple(dict.fromkeys(found))
 
@@ -60,9 +61,9 @@ def _document_faults(ds: Dataset) -> Iterator[str]:
 
 def _tree_faults(ds: Dataset, items: tuple[Dataset, ...]) -> Iterator[str]:
     """Yield what is wrong with the items: title, observer, Summary, containers, groups, numbers, private codes."""
-    if _concept(ds) != codes.REPORT_TITLE.value:
+    if concept(ds) != codes.REPORT_TITLE.value:
         yield f"title: expected {codes.REPORT_TITLE.value}, for a viewer shows any other of CID 7021 as a black image"
-    children = {_concept(each) for each in ds.get("ContentSequence", ())}
+    children = {concept(each) for each in ds.get("ContentSequence", ())}
     yield from (f"root: expected an item {code}" for code in (_DEVICE_UID, _PROCEDURE) if code not in children)
     shown = next((each for each in ds.get("ContentSequence", ()) if each.get("RelationshipType") == "CONTAINS"), None)
     if shown is None or not str(shown.get("TextValue", "")).startswith(RESEARCH_ONLY):
@@ -71,14 +72,14 @@ def _tree_faults(ds: Dataset, items: tuple[Dataset, ...]) -> Iterator[str]:
         if each.get("ValueType") == "CONTAINER" and each.get("ContinuityOfContent") != "SEPARATE":
             yield "Continuity of Content: expected SEPARATE, for viewers drop the labels of continuous containers"
     for each in items:
-        yield from _group_faults(each) if _concept(each) == _GROUP else ()
+        yield from _group_faults(each) if concept(each) == _GROUP else ()
         yield from _number_faults(each) if each.get("ValueType") == "NUM" else ()
     yield from _unregistered(ds, (ds, *items))
 
 
 def _group_faults(group: Dataset) -> Iterator[str]:
     children = group.get("ContentSequence", ())
-    held = {_concept(each) for each in children}
+    held = {concept(each) for each in children}
     yield from (f"Measurement Group: expected a {name}" for code, name in _GROUP_ROWS.items() if code not in held)
     if not any(each.get("ValueType") == "IMAGE" for each in children):
         yield "Measurement Group: expected a source image"
@@ -136,14 +137,3 @@ def _evidence(ds: Dataset, keyword: str) -> Iterator[tuple[str, str]]:
             yield from (
                 (study.StudyInstanceUID, each.ReferencedSOPInstanceUID) for each in series.ReferencedSOPSequence
             )
-
-
-def _concept(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].get("CodeValue", "")) if names else ""
-
-
-def _descendants(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence", ()):
-        yield child
-        yield from _descendants(child)

@@ -90,6 +90,16 @@ def target(run: Run) -> InputSeries:
     return run.inputs.time_points[-1].series[-1]
 
 
+def instance_ref(found: OutboxObject) -> InstanceRef:
+    """Return how a document names an object of ours."""
+    return InstanceRef(
+        sop_class_uid=found.sop_class_uid,
+        sop_instance_uid=found.sop_instance_uid,
+        series_instance_uid=found.series_instance_uid,
+        study_instance_uid=found.study_instance_uid,
+    )
+
+
 def header(paths: Mapping[str, Path], sop_instance_uid: str) -> Dataset:
     """Read an input's header.
 
@@ -167,15 +177,7 @@ def _predecessor(run: Run, sources: Sources) -> Predecessor | None:
     if earlier is None or not reports or earlier.issued_at is None:
         return None
     return Predecessor(
-        reports=tuple(
-            InstanceRef(
-                sop_class_uid=each.sop_class_uid,
-                sop_instance_uid=each.sop_instance_uid,
-                series_instance_uid=each.series_instance_uid,
-                study_instance_uid=each.study_instance_uid,
-            )
-            for each in reports
-        ),
+        reports=tuple(instance_ref(each) for each in reports),
         issued=earlier.issued_at.astimezone(sources.timezone).date(),
         replaced=earlier.inputs.dates[-1] == run.inputs.dates[-1],
         taken_back=_rests_on_what_was_taken_back(earlier, run, sources.rejected),
