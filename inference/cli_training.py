@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from inference.bundle import load, shipped
 from inference.evaluation.scores import score_cohort
 from inference.models import SIZES, TemporalNetwork, build
-from inference.training.cohort import open_cohort, render_cohort
+from inference.training.cohort import open_cohort
 from inference.training.loops import EpochReport, Report, finetune, pretrain, refine_heads
+from inference.training.phantoms import render_cohort
 from inference.training.recipe import MEMBERS, SHIPPED, SIZE, publish, render_split, train
 
 OUT = click.Path(path_type=Path)

@@ -91,7 +91,7 @@ def make_patient(
     return PhantomPatient(
         seed=seed,
         nuisance_seed=noise_seed,
-        patient_id=f"PHANTOM-{seed:06d}",
+        patient_id=patient_id(seed),
         sex=str(disease.choice(["F", "M"])),
         born=surgery - timedelta(days=age_days),
         surgery=surgery,
@@ -104,6 +104,11 @@ def make_patient(
         anatomy=anatomy,
         lesion=lesion,
     )
+
+
+def patient_id(seed: int) -> str:
+    """Return the PatientID of a seed's phantom."""
+    return f"PHANTOM-{seed:06d}"
 
 
 def _visits(history: History, dials: Dials, last: date, surgery: date, noise_seed: int) -> tuple[Visit, ...]:

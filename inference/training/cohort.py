@@ -1,106 +1,139 @@
-"""Phantom patients in the model's space, rendered once and kept on disk for training.
+"""The scans of many patients in the model's space, with what was known of each patient afterwards.
 
-A cohort is a folder: `volumes.u8` (all scans one after another, 8 bits, patients in the order of their seeds) and
-`index.npz` (where each patient starts, days, labels, latent growth). The same seeds give the same bytes.
+A cohort is a folder: `volumes.bin` (all scans one after another, patients in order, oldest scan first) and `index.npz`
+(everything else). Phantoms are kept as 8 bits; scans that came through preprocessing as the float32 that the node
+itself computes, so that training sees to the bit what serving sees. Volumes stay on disk until they are read.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.phantom import make_patient, render_model_space
+from inference.training.labels import label_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-CENSORED = -1
+UNKNOWN = -1
 MAX_SCANS = 6  # of a patient, the newest: what the network reads
-_VOLUMES, _INDEX = "volumes.u8", "index.npz"
+_VOLUMES, _INDEX = "volumes.bin", "index.npz"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PatientScans:
+    """One patient on its way into a cohort: scans (T, Z, Y, X) oldest first; days count from the newest of them."""
+
+    patient: str
+    volumes: NDArray[np.uint8] | NDArray[np.float32]
+    days: tuple[int, ...]  # ascending, the last is 0
+    event_day: int | None  # None: no event was observed
+    follow_up_day: int  # last day known to be free of an event, or the event's day
+    site: str = ""
+    sex: str = ""
+    age_years: float = float("nan")  # at the newest scan
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Cohort:
     """Scans (S, Z, Y, X) of P patients; patient p owns scans `first[p]` to `first[p + 1] - 1`, oldest first.
 
-    `labels` (P,) is 1 for an event within the horizon after the last scan, 0 for none, -1 where follow-up is too short.
+    Volumes lie in 0..1 (float32) or 0..255 (uint8). Days count from the patient's newest scan, so those of scans are
+    at most 0; `event_days` is NaN where no event was observed.
     """
 
-    volumes: NDArray[np.uint8]
+    volumes: NDArray[np.uint8] | NDArray[np.float32]
     first: NDArray[np.int64]  # (P + 1,)
-    days: NDArray[np.int64]  # (S,), from the last scan, so <= 0
-    labels: NDArray[np.int8]  # (P,)
-    seeds: NDArray[np.int64]  # (P,)
+    days: NDArray[np.int64]  # (S,)
+    event_days: NDArray[np.float64]  # (P,)
+    follow_up_days: NDArray[np.float64]  # (P,)
+    patients: NDArray[np.str_]  # (P,)
+    sites: NDArray[np.str_]  # (P,)
+    sexes: NDArray[np.str_]  # (P,)
+    ages_years: NDArray[np.float64]  # (P,), at the newest scan; NaN where unknown
 
     def __len__(self) -> int:
         """Return the number of patients."""
-        return len(self.labels)
+        return len(self.patients)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int8]:
+        """Return (P,): 1 for an event within the horizon after the newest scan, 0 for none, -1 where nobody knows."""
+        return np.array([self.label(patient, 0) for patient in range(len(self))], dtype=np.int8)
+
+    def label(self, patient: int, day: int) -> int:
+        """Return what the label would be if the scan of `day` were the newest: 1, 0, or -1 where nobody knows."""
+        event = float(self.event_days[patient])
+        known = label_at(
+            day,
+            event_day=None if np.isnan(event) else event,
+            follow_up_day=float(self.follow_up_days[patient]),
+        )
+        return UNKNOWN if known is None else int(known)
+
+    def labelled(self) -> NDArray[np.int64]:
+        """Return the patients whose label at the newest scan is known."""
+        return np.flatnonzero(self.labels != UNKNOWN)
 
     def scans(self, patient: int) -> range:
-        """Return the indices of a patient's scans."""
+        """Return the indices of a patient's scans, oldest first."""
         return range(int(self.first[patient]), int(self.first[patient + 1]))
+
+    def n_scans(self) -> NDArray[np.int64]:
+        """Return (P,): how many scans each patient has."""
+        return np.diff(self.first)
 
     def head(self, patients: int) -> Cohort:
         """Return the first patients only."""
         count = min(patients, len(self))
         scans = int(self.first[count])
-        return Cohort(
-            volumes=self.volumes[:scans],
-            first=self.first[: count + 1],
-            days=self.days[:scans],
-            labels=self.labels[:count],
-            seeds=self.seeds[:count],
-        )
-
-    def labelled(self) -> NDArray[np.int64]:
-        """Return the patients whose label is known."""
-        return np.flatnonzero(self.labels != CENSORED)
+        per_scan, per_patient = {"volumes", "days"}, {"first"}
+        ends = {
+            each.name: scans if each.name in per_scan else count + (each.name in per_patient) for each in fields(self)
+        }
+        return Cohort(**{name: getattr(self, name)[:end] for name, end in ends.items()})
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Rendered:
-    volumes: NDArray[np.uint8]  # (T, Z, Y, X)
-    days: tuple[int, ...]
-    label: int
+def write_cohort(folder: Path, patients: Iterable[PatientScans]) -> Cohort:
+    """Write patients one after another and open the result; the index comes last, so a torn folder has none.
 
-
-def render_cohort(
-    folder: Path,
-    seeds: Sequence[int],
-    *,
-    shape: tuple[int, int, int],
-    n_visits: int | None = None,
-    workers: int = 2,
-    advance: Callable[[], None] = lambda: None,
-) -> Cohort:
-    """Render the patients of `seeds` into `folder` and open it; `advance` is called after each patient."""
+    Raises:
+        ValueError: if there is no patient, or scans differ in shape or type.
+        OSError: if the disk says no.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rendered: list[tuple[tuple[int, ...], int]] = []
-    with (folder / _VOLUMES).open("wb") as file, multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for each in pool.imap(partial(_render, shape=shape, n_visits=n_visits), seeds, chunksize=4):
-            file.write(each.volumes.tobytes())
-            rendered.append((each.days, each.label))
-            advance()
+    (folder / _INDEX).unlink(missing_ok=True)
+    seen: list[PatientScans] = []
+    with (folder / _VOLUMES).open("wb") as file:
+        for each in patients:
+            file.write(np.ascontiguousarray(each.volumes).tobytes())
+            seen.append(_without_volumes(each, seen))
+    if not seen:
+        raise ValueError(f"{folder}: expected at least one patient, found none")
     np.savez(
         folder / _INDEX,
-        shape=np.array(shape),
-        first=np.cumsum([0, *(len(days) for days, _ in rendered)]),
-        days=np.array([day for days, _ in rendered for day in days], dtype=np.int64),
-        labels=np.array([label for _, label in rendered], dtype=np.int8),
-        seeds=np.array(seeds, dtype=np.int64),
+        shape=np.array(seen[0].volumes.shape[1:]),
+        dtype=np.array(seen[0].volumes.dtype.name),
+        first=np.cumsum([0, *(len(each.days) for each in seen)]),
+        days=np.array([day for each in seen for day in each.days], dtype=np.int64),
+        event_days=np.array([np.nan if each.event_day is None else each.event_day for each in seen], dtype=np.float64),
+        follow_up_days=np.array([each.follow_up_day for each in seen], dtype=np.float64),
+        patients=np.array([each.patient for each in seen], dtype=np.str_),
+        sites=np.array([each.site for each in seen], dtype=np.str_),
+        sexes=np.array([each.sex for each in seen], dtype=np.str_),
+        ages_years=np.array([each.age_years for each in seen], dtype=np.float64),
     )
     return open_cohort(folder)
 
 
 def open_cohort(folder: Path) -> Cohort:
-    """Open a rendered cohort; volumes stay on disk until they are read.
+    """Open a written cohort; volumes stay on disk until they are read.
 
     Raises:
         OSError: if a file is missing.
@@ -108,23 +141,29 @@ def open_cohort(folder: Path) -> Cohort:
     """
     with np.load(folder / _INDEX, allow_pickle=False) as index:
         shape = (len(index["days"]), *(int(size) for size in index["shape"]))
-        return Cohort(
-            volumes=np.memmap(folder / _VOLUMES, dtype=np.uint8, mode="r", shape=shape),
-            first=index["first"],
-            days=index["days"],
-            labels=index["labels"],
-            seeds=index["seeds"],
+        dtype = np.dtype(str(index["dtype"]))
+        if (size := (folder / _VOLUMES).stat().st_size) != (expected := int(np.prod(shape)) * dtype.itemsize):
+            raise ValueError(f"{folder / _VOLUMES}: expected {expected} bytes, found {size}")
+        columns = {each.name: index[each.name] for each in fields(Cohort) if each.name != "volumes"}
+        return Cohort(volumes=np.memmap(folder / _VOLUMES, dtype=dtype, mode="r", shape=shape), **columns)
+
+
+def is_written(folder: Path) -> bool:
+    """Return whether a whole cohort lies in the folder."""
+    return (folder / _INDEX).is_file()
+
+
+def _without_volumes(each: PatientScans, seen: list[PatientScans]) -> PatientScans:
+    """Return the patient without its voxels, after a look at whether it fits the others."""
+    like = seen[0].volumes if seen else each.volumes
+    if (
+        len(each.volumes) != len(each.days)
+        or each.volumes.shape[1:] != like.shape[1:]
+        or each.volumes.dtype != like.dtype
+    ):
+        raise ValueError(
+            f"cohort, patient number {len(seen) + 1}: expected {len(each.days)} scans of {like.shape[1:]} {like.dtype}, "
+            f"found {each.volumes.shape} {each.volumes.dtype}"
         )
-
-
-def _render(seed: int, *, shape: tuple[int, int, int], n_visits: int | None) -> _Rendered:
-    """Render the last scans of one patient, FLAIR in the model's space, 0..1 as 8 bits."""
-    patient = make_patient(seed, n_visits=n_visits)
-    first = max(0, len(patient.visits) - MAX_SCANS)
-    volumes = [render_model_space(patient, visit, shape=shape) for visit in range(first, len(patient.visits))]
-    label = patient.history.label
-    return _Rendered(
-        volumes=np.rint(np.stack(volumes) * 255).astype(np.uint8),
-        days=patient.history.visit_days[first:],
-        label=CENSORED if label is None else int(label),
-    )
+    columns = {each_field.name: getattr(each, each_field.name) for each_field in fields(each)}
+    return PatientScans(**{**columns, "volumes": each.volumes[:0]})

@@ -232,9 +232,10 @@ def _batches(patients: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int6
         yield patients[start : start + size]
 
 
-def _to_tensor(volumes: NDArray[np.uint8]) -> Tensor:
+def _to_tensor(volumes: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
     """Return scans (N, C, Z, Y, X) in 0..1."""
-    return torch.from_numpy(np.asarray(volumes, dtype=np.float32) / np.float32(255))[:, None]
+    full = np.float32(255 if volumes.dtype == np.uint8 else 1)
+    return torch.from_numpy(np.asarray(volumes, dtype=np.float32) / full)[:, None]
 
 
 def _scans(cohort: Cohort, batch: Iterable[int], generator: torch.Generator) -> Tensor:

@@ -17,8 +17,10 @@ from inference.evaluation.calibration import fit_platt
 from inference.evaluation.card import model_card
 from inference.evaluation.scores import cohort_logits, operating_point, score_cohort
 from inference.models import SIZES, TemporalNetwork, build
-from inference.training.cohort import Cohort, open_cohort, render_cohort
+from inference.phantom.patient import patient_id
+from inference.training.cohort import Cohort, is_written, open_cohort
 from inference.training.loops import Report, Schedule, finetune, pretrain, refine_heads
+from inference.training.phantoms import render_cohort
 from inference.training.release import Release, release, write_card
 
 if TYPE_CHECKING:
@@ -76,9 +78,9 @@ def render_split(work: Path, split: Split, advance: Callable[[], None]) -> Cohor
     """Render a split into `work`, or open it if it was rendered before."""
     folder = work / split.name
     seeds = range(split.first_seed, split.first_seed + split.patients)
-    if (folder / "index.npz").is_file():
+    if is_written(folder):
         cohort = open_cohort(folder)
-        if cohort.seeds.tolist() == list(seeds):
+        if cohort.patients.tolist() == [patient_id(seed) for seed in seeds]:
             return cohort
     return render_cohort(folder, seeds, shape=SIZES[SIZE].input_shape, n_visits=split.n_visits, advance=advance)
 

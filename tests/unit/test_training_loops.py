@@ -20,6 +20,7 @@ from inference.training.loops import (
     recurrence_auroc,
     refine_heads,
 )
+from tests.factories.cohorts import cohort_of
 
 SCANS = np.array([3, 2, 4, 3, 6, 2, 5, 3, 4, 2, 3, 3])
 SCHEDULE = Schedule(epochs=2, encoder_rate=1e-3, head_rate=1e-2, batch_patients=4)
@@ -39,15 +40,9 @@ def cohort() -> Cohort:
     for label, count in zip(labels, SCANS, strict=True):
         levels = 60 + np.arange(count) * (25 if label else 2)
         volumes.append(levels[:, None, None, None] + rng.integers(0, 20, (count, 16, 16, 16)))
-        days.append(np.arange(-count + 1, 1) * 100)
+        days.append(range(-100 * (int(count) - 1), 1, 100))
     labels[-2] = -1
-    return Cohort(
-        volumes=np.concatenate(volumes).astype(np.uint8),
-        first=np.concatenate([[0], np.cumsum(SCANS)]),
-        days=np.concatenate(days),
-        labels=labels,
-        seeds=np.arange(12),
-    )
+    return cohort_of(np.concatenate(volumes).astype(np.uint8), days, labels.tolist())
 
 
 def test_pretraining_lowers_the_loss_and_tells_each_epoch(cohort: Cohort) -> None:

@@ -10,8 +10,10 @@ import torch
 from inference.bundle import load
 from inference.models import SIZES, build
 from inference.phantom import make_patient, render_model_space
-from inference.training.cohort import Cohort, open_cohort, render_cohort
+from inference.training.cohort import PatientScans, open_cohort, write_cohort
+from inference.training.phantoms import render_cohort
 from inference.training.recipe import SHIPPED, Split, publish, render_split
+from tests.factories.cohorts import cohort_of
 
 SHAPE = (12, 16, 12)
 
@@ -39,18 +41,11 @@ def test_the_splits_of_the_recipe_share_no_patient() -> None:
 
 def test_a_rendered_split_is_not_rendered_again(tmp_path: Path) -> None:
     """The folder of an earlier run is opened if it holds the same patients."""
-    shape = (len(SIZES["small"].input_shape), *SIZES["small"].input_shape)
-    folder = tmp_path / "train"
-    folder.mkdir()
-    (folder / "volumes.u8").write_bytes(bytes(int(np.prod(shape))))
-    np.savez(
-        folder / "index.npz",
-        shape=np.array(SIZES["small"].input_shape),
-        first=np.array([0, 3]),
-        days=np.array([-200, -100, 0]),
-        labels=np.array([0], dtype=np.int8),
-        seeds=np.array([100_000]),
+    volumes = np.zeros((3, *SIZES["small"].input_shape), dtype=np.uint8)
+    drawn = PatientScans(
+        patient="PHANTOM-100000", volumes=volumes, days=(-200, -100, 0), event_day=None, follow_up_day=9
     )
+    write_cohort(tmp_path / "train", [drawn])
     told: list[None] = []
     cohort = render_split(tmp_path, Split(name="train", first_seed=100_000, patients=1), lambda: told.append(None))
     assert (len(cohort), told) == (1, [])
@@ -60,13 +55,8 @@ def test_a_release_states_what_it_scores(tmp_path: Path) -> None:
     """Six rows from one to six scans with their ceiling, a calibration, ranges of gaps, and a card that says so."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    cohort = Cohort(
-        volumes=rng.integers(0, 255, (60, *SIZES["small"].input_shape), dtype=np.uint8),
-        first=np.arange(0, 61, 6),
-        days=np.tile(np.arange(-5, 1) * 120, 10),
-        labels=np.array([0, 1] * 5, dtype=np.int8),
-        seeds=np.arange(10),
-    )
+    volumes = rng.integers(0, 255, (60, *SIZES["small"].input_shape), dtype=np.uint8)
+    cohort = cohort_of(volumes, [range(-600, 1, 120)] * 10, [0, 1] * 5)
     network = build("small", members=2)
     publish(tmp_path, network, training=cohort, calibration=cohort, test=cohort, command="the command")
     bundle = load(tmp_path)

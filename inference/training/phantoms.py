@@ -1,0 +1,56 @@
+"""Phantom patients rendered into a cohort, in the model's space. The same seeds and dials give the same bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from inference.phantom import Dials, make_patient, render_model_space
+from inference.training.cohort import MAX_SCANS, Cohort, PatientScans, write_cohort
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+
+def render_cohort(
+    folder: Path,
+    seeds: Sequence[int],
+    *,
+    shape: tuple[int, int, int],
+    dials: Dials | None = None,
+    n_visits: int | None = None,
+    workers: int = 2,
+    advance: Callable[[], None] = lambda: None,
+) -> Cohort:
+    """Render the last scans of the patients of `seeds` into `folder`; `advance` is called after each patient."""
+    draw = partial(rendered_patient, shape=shape, dials=dials or Dials(), n_visits=n_visits)
+
+    def drawn() -> Iterator[PatientScans]:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            for each in pool.imap(draw, seeds, chunksize=4):
+                advance()
+                yield each
+
+    return write_cohort(folder, drawn())
+
+
+def rendered_patient(seed: int, *, shape: tuple[int, int, int], dials: Dials, n_visits: int | None) -> PatientScans:
+    """Render the last scans of one patient, FLAIR in the model's space, 0..1 as 8 bits."""
+    patient = make_patient(seed, dials=dials, n_visits=n_visits)
+    visits = range(max(0, len(patient.visits) - MAX_SCANS), len(patient.visits))
+    volumes = [render_model_space(patient, visit, shape=shape) for visit in visits]
+    newest = patient.visits[-1]
+    return PatientScans(
+        patient=patient.patient_id,
+        volumes=np.rint(np.stack(volumes) * 255).astype(np.uint8),
+        days=patient.history.visit_days[visits.start :],
+        event_day=patient.history.event_day,
+        follow_up_day=patient.history.last_follow_up_day,
+        site=newest.scanner.institution,
+        sex=patient.sex,
+        age_years=(newest.acquired - patient.born).days / 365.25,
+    )
