@@ -7,19 +7,30 @@ from files that it names. A key whose function is not in this version accepts on
 from __future__ import annotations
 
 import ipaddress
-import os
-import re
-from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import pydicom.uid
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from dicom_node.addresses import AeTitle, Networks, Port
 from dicom_node.documents import Document, load_document
+from dicom_node.pacs_settings import (
+    DicomWeb,
+    Dimse,
+    Orthanc,
+    Pacs,
+    Priors,
+    RetrieveMethod,
+    Retry,
+    StorageCommitment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+# The classes of an archive stand in a file of their own; who reads settings imports them from here.
+__all__ = ["DicomWeb", "Dimse", "Orthanc", "Pacs", "Priors", "RetrieveMethod", "Retry", "Settings", "StorageCommitment"]
 
 DEFAULT_SOP_CLASSES: Final = (
     "MRImageStorage",
@@ -37,18 +48,6 @@ STORAGE_SOP_CLASSES: Final = {
     if isinstance(uid, pydicom.uid.UID) and keyword.endswith("Storage")
 }
 
-
-def _ae_title(value: str) -> str:
-    """Check an AE title (PS3.5 6.2): 1-16 printable ASCII characters, no backslash, not only spaces."""
-    title = value.strip(" ")
-    if not 1 <= len(title) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
-        msg = "an AE title is 1 to 16 printable ASCII characters without a backslash (PS3.5 6.2)"
-        raise ValueError(msg)
-    return title
-
-
-AeTitle = Annotated[str, BeforeValidator(_ae_title)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -79,16 +78,9 @@ class Peer(Document):
     """A system that may send to us: its AE title, the addresses it may call from, the issuer of its PatientIDs."""
 
     ae_title: AeTitle
-    hosts: tuple[str, ...] = Field(min_length=1)
+    hosts: Networks = Field(min_length=1)
     default_issuer: str = Field(min_length=1)
     stat: bool = False
-
-    @field_validator("hosts")
-    @classmethod
-    def _networks(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            ipaddress.ip_network(host, strict=False)
-        return hosts
 
     def allows(self, address: str) -> bool:
         """Say whether a call from this IP address may be this peer."""
@@ -107,15 +99,8 @@ class Hl7(Document):
 
     host: str = "127.0.0.1"
     port: Port | None = None
-    hosts: tuple[str, ...] = ("127.0.0.1",)  # IP addresses or networks that may send
+    hosts: Networks = ("127.0.0.1",)  # that may send
     default_issuer: str | None = None  # of IDs whose PID-3 and MRG-1 name no assigning authority
-
-    @field_validator("hosts")
-    @classmethod
-    def _networks(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for host in hosts:
-            ipaddress.ip_network(host, strict=False)
-        return hosts
 
 
 class Receive(Document):
@@ -192,146 +177,6 @@ class Audit(Document):
     """Audit messages over syslog (PS3.15 A.5): not in this version; every change by hand is kept in the ledger."""
 
     syslog: None = None
-
-
-class Dimse(Document):
-    """A PACS reached by C-STORE, C-FIND, C-MOVE and C-GET."""
-
-    ae_title: AeTitle
-    host: str
-    port: Port
-    timeout_s: float = Field(default=30, gt=0)
-
-
-class HttpArchive(Document):
-    """A PACS reached over HTTP; user name and password come from the named environment variables."""
-
-    url: str = Field(pattern=r"^https?://")
-    timeout_s: float = Field(default=60, gt=0)
-    username_env: str | None = None
-    password_env: str | None = None
-
-    def credentials(self) -> tuple[str | None, str | None]:
-        """Return user name and password from the environment, None where no variable is named."""
-        return (
-            os.environ.get(self.username_env) if self.username_env else None,
-            os.environ.get(self.password_env) if self.password_env else None,
-        )
-
-
-class Orthanc(HttpArchive):
-    """An Orthanc reached by its own REST API."""
-
-
-class DicomWeb(HttpArchive):
-    """A PACS reached by DICOMweb (QIDO-RS, WADO-RS, STOW-RS): `url` is the root of its services."""
-
-
-class Window(Document):
-    """A time of day in which something may be done, on the site's clock; it may reach over midnight."""
-
-    start: time
-    end: time
-
-    def contains(self, moment: datetime) -> bool:
-        """Say whether a moment lies in it, the start included, the end not."""
-        clock = moment.time().replace(tzinfo=None)
-        if self.start <= self.end:
-            return self.start <= clock < self.end
-        return clock >= self.start or clock < self.end
-
-
-RetrieveMethod = Literal["c-move", "c-get", "dicomweb", "orthanc"]
-
-
-class Priors(Document):
-    """How older studies are fetched from an archive: by which methods in order, which of them, and how gently."""
-
-    methods: tuple[RetrieveMethod, ...] = ()  # none: this archive is never asked for priors
-    max_studies: int = Field(default=12, ge=1, le=100)  # per patient, the newest first
-    max_age_days: int | None = Field(default=3650, ge=1)
-    modalities: tuple[str, ...] = ("MR",)  # of series; what the archive does not tell is not filtered
-    study_description: str | None = None  # regular expression a told Study Description must match, case ignored
-    series_description: str | None = None  # the same for series
-    max_concurrent: int = Field(default=1, ge=1, le=16)  # series fetched at a time
-    per_hour: int = Field(default=240, ge=1)  # series fetched within any hour
-    window: Window | None = None  # when to fetch; none: always
-    ask_again_after_s: float = Field(default=21600, gt=0)  # while a case waits and nothing new was heard
-
-    @field_validator("study_description", "series_description")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                msg = f"not a regular expression: {error}"
-                raise ValueError(msg) from error
-        return pattern
-
-
-class StorageCommitment(Document):
-    """Whether an archive is asked to commit itself to what it was sent, how long its answer may take, how often."""
-
-    enabled: bool = False
-    wait_h: float = Field(default=24, gt=0)  # archives commit at once, at night, or never
-    most_requests: int = Field(default=7, ge=1, le=100)
-
-
-def _commitment(value: object) -> object:
-    """Read a plain yes or no as `enabled`."""
-    return {"enabled": value} if isinstance(value, bool) else value
-
-
-def _priors(value: object) -> object:
-    """Read a plain list as the list of methods."""
-    return {"methods": value} if isinstance(value, list | tuple) else value
-
-
-class Retry(Document):
-    """How often an undelivered report is tried again: doubling waits from first to longest, until it is dead."""
-
-    first_s: float = Field(default=5, gt=0)
-    longest_s: float = Field(default=900, gt=0)
-    give_up_after_h: float = Field(default=72, gt=0)
-
-
-class Pacs(Document):
-    """One archive: how to reach it and what it is for."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
-    dimse: Dimse | None = None
-    orthanc: Orthanc | None = None
-    dicomweb: DicomWeb | None = None
-    default_issuer: str | None = None
-    results: bool = True
-    priors: Annotated[Priors, BeforeValidator(_priors)] = Priors()
-    storage_commitment: Annotated[StorageCommitment, BeforeValidator(_commitment)] = StorageCommitment()
-    compress_saliency: bool = False  # JPEG-LS lossless where the archive accepts it
-    allow_unvalidated: bool = False
-    retry: Retry = Retry()
-
-    @model_validator(mode="after")
-    def _ways_in(self) -> Self:
-        if self.dimse is None and self.orthanc is None and self.dicomweb is None:
-            msg = "give at least one of dimse, dicomweb, orthanc: the ways to reach this archive"
-            raise ValueError(msg)
-        if self.storage_commitment.enabled and self.dimse is None:
-            msg = "storage_commitment: needs the section dimse; it is a DIMSE service"
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _ways_to_fetch(self) -> Self:
-        way = {"c-move": "dimse", "c-get": "dimse", "dicomweb": "dicomweb", "orthanc": "orthanc"}
-        for method in self.priors.methods:
-            if getattr(self, way[method]) is None:
-                msg = f"priors: method {method} needs the section {way[method]}"
-                raise ValueError(msg)
-        if self.priors.methods and self.default_issuer is None:
-            msg = "priors: needs default_issuer, the issuer of the PatientIDs that this archive names none for"
-            raise ValueError(msg)
-        return self
 
 
 class Inference(Document):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dicom_node.documents import Document, load_document
+from dicom_node.documents import Document, Regex, load_document
 from dicom_node.timeline import keywords
 from dicom_node.timeline.model import Role
 from dicom_node.timeline.surgery_date import DateRule
@@ -47,22 +47,13 @@ def _number_keyword(keyword: str) -> str:
     return keyword
 
 
-def _compiles(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        msg = f"not a regular expression: {error}"
-        raise ValueError(msg) from error
-    return pattern
-
-
 class Condition(Document):
     """One question about one attribute; exactly one of the questions is asked."""
 
     tag: Annotated[str, AfterValidator(_known_keyword)]
     equals: str | None = None  # any value is this one, case ignored
     contains: tuple[str, ...] | None = None  # any value is one of these, case ignored
-    regex: Annotated[str, AfterValidator(_compiles)] | None = None  # found anywhere in any value, case ignored
+    regex: Regex | None = None  # found anywhere in any value, case ignored
     lt: float | None = None  # all values are numbers and below
     gt: float | None = None  # all values are numbers and above
     between: tuple[float, float] | None = None  # all values are numbers and within, ends included

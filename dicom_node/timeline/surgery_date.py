@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator
 
-from dicom_node.documents import Document
+from dicom_node.documents import Document, Regex
 from dicom_node.timeline import keywords
 from dicom_node.timeline.model import Reason, Surgery
 
@@ -39,12 +39,7 @@ def _text_keyword(keyword: str) -> str:
 
 
 def _names_the_date(pattern: str) -> str:
-    try:
-        groups = re.compile(pattern).groupindex
-    except re.error as error:
-        msg = f"not a regular expression: {error}"
-        raise ValueError(msg) from error
-    if "date" not in groups:
+    if "date" not in re.compile(pattern).groupindex:
         msg = "expected a group (?P<date>...)"
         raise ValueError(msg)
     return pattern
@@ -66,7 +61,7 @@ class DateRule(Document):
     """Where a surgery date may stand: an attribute, how its text is written, and how the date in it is."""
 
     tag: Annotated[str, AfterValidator(_text_keyword)]
-    regex: Annotated[str, AfterValidator(_names_the_date)]
+    regex: Annotated[Regex, AfterValidator(_names_the_date)]
     format: Annotated[str, AfterValidator(_tells_a_day)]
 
     def dates(self, text: str) -> Iterator[date]:
