@@ -11,7 +11,8 @@ from dicom_node.deliver.postman import Postman
 from dicom_node.ledger import deliveries, patients, runs, tables
 from dicom_node.observe.logs import open_log
 from dicom_node.settings import Logging
-from tests.factories.bench import ISSUER, NOW, Bench, flair_studies, no_archive
+from tests.factories.bench import NOW, Bench, no_archive
+from tests.factories.flair import ISSUER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from dicom_node.ledger.deliveries import Delivery
 
 
-def encode_report(folder: Path, studies: Path, destinations: Sequence[str] = ("main", "second")) -> None:
-    """Make a node's data folder whose report waits for these destinations."""
-    entries = [{"name": each, "orthanc": {"url": "http://127.0.0.1:9"}} for each in destinations]
+def encode_report(folder: Path, studies: Sequence[Path]) -> None:
+    """Make a node's data folder whose report on these files waits for two destinations, "main" and "second"."""
+    entries = [{"name": each, "orthanc": {"url": "http://127.0.0.1:9"}} for each in ("main", "second")]
     bench = Bench(folder, pacs=entries)
-    bench.receive(*flair_studies(studies))
+    bench.receive(*studies)
     for _ in range(2):
         bench.now += timedelta(minutes=5)
         bench.tick()

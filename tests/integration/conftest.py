@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import date, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,10 @@ import pytest
 
 from inference.phantom import make_patient
 from inference.phantom.study import StudyOptions, write_study
+from tests.factories.archives import ScriptedArchive
+from tests.factories.flair import flair_studies
+from tests.factories.library import Library
+from tests.factories.outgoing import Outgoing, encode_report
 from tests.factories.peers import ISSUER, NODE_AE, SCANNER_AE, Node, Orthanc, PhantomStudies, destination
 
 if TYPE_CHECKING:
@@ -52,8 +58,16 @@ def dcmtk() -> None:
 
 @pytest.fixture(scope="session")
 def volume_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Preprocessed volumes, kept over the nodes of all tests: the same scans are registered once, not in every test."""
-    return tmp_path_factory.mktemp("cache")
+    """Preprocessed volumes, kept over the nodes of all tests: the same scans are registered once, not in every test.
+
+    Processes of tests side by side share it, as the processes of a node do: a volume appears there in one step.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "volume-cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 @pytest.fixture
@@ -93,3 +107,67 @@ def node(orthanc: Orthanc, make_node: Callable[..., Node], phantom: PhantomStudi
     found.import_cohort(phantom.cohort_row)
     found.start()
     return found
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four small FLAIR studies of one patient, oldest first, a file per slice: to be read, never changed."""
+    return flair_studies(tmp_path_factory.mktemp("studies"))
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory: pytest.TempPathFactory, studies: list[Path]) -> Path:
+    """The data folder of a node whose report waits for two destinations; `outgoing` works on copies of it."""
+    folder = tmp_path_factory.mktemp("encoded") / "node"
+    encode_report(folder, studies)
+    return folder
+
+
+@pytest.fixture
+def log() -> StringIO:
+    """What the node of `outgoing` logs."""
+    return StringIO()
+
+
+@pytest.fixture
+def outgoing(encoded: Path, tmp_path: Path, log: StringIO) -> Iterator[Callable[..., Outgoing]]:
+    """Make a node whose report waits for these archives."""
+    made: list[Outgoing] = []
+
+    def make(*entries: dict[str, Any], ae_title: str = "NODE") -> Outgoing:
+        made.append(Outgoing(encoded, tmp_path / f"node-{len(made)}", entries, log, ae_title=ae_title))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.bench.database.close()
+
+
+@pytest.fixture
+def archive() -> Iterator[Callable[..., ScriptedArchive]]:
+    """Make a scripted archive that serves."""
+    made: list[ScriptedArchive] = []
+
+    def make(**script: Any) -> ScriptedArchive:
+        made.append(ScriptedArchive(**script).start())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+@pytest.fixture
+def open_library(tmp_path: Path) -> Iterator[Callable[..., Library]]:
+    """Return a maker of running libraries; every one is stopped at the end."""
+    made: list[Library] = []
+
+    def make(*pacs: dict[str, Any], **options: Any) -> Library:
+        library = Library(tmp_path / f"library-{len(made)}", *pacs, **options)
+        library.start()
+        made.append(library)
+        return library
+
+    yield make
+    for library in made:
+        library.stop()

@@ -18,7 +18,7 @@ from dicom_node.ledger.tables import DeliveryState
 from dicom_node.receive import statuses
 from dicom_node.receive.listener import Listener
 from tests.factories.archives import ScriptedArchive
-from tests.factories.outgoing import Outgoing, encode_report
+from tests.factories.outgoing import Outgoing
 from tests.factories.peers import NODE_AE, free_port, wait_until
 
 if TYPE_CHECKING:
@@ -33,20 +33,6 @@ SENT, COMMITTED, RETRYING, DEAD = (
     DeliveryState.RETRYING,
     DeliveryState.DEAD,
 )
-
-
-@pytest.fixture(scope="module")
-def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a node whose report waits for an archive."""
-    folder = tmp_path_factory.mktemp("encoded") / "node"
-    encode_report(folder, tmp_path_factory.mktemp("studies"), ["main"])
-    return folder
-
-
-@pytest.fixture
-def log() -> StringIO:
-    """What the node logs."""
-    return StringIO()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,57 +22,15 @@ from pydicom.uid import (
 from dicom_node.ledger import deliveries
 from dicom_node.ledger.tables import DeliveryState
 from tests.factories.archives import IMAGES, ScriptedArchive
-from tests.factories.outgoing import Outgoing, encode_report
+from tests.factories.outgoing import Outgoing
 from tests.factories.peers import NODE_AE, free_port, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.factories.peers import Orthanc
 
 SENT, RETRYING, DEAD = DeliveryState.SENT, DeliveryState.RETRYING, DeliveryState.DEAD
-
-
-@pytest.fixture(scope="module")
-def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a node whose report waits for two destinations."""
-    folder = tmp_path_factory.mktemp("encoded") / "node"
-    encode_report(folder, tmp_path_factory.mktemp("studies"))
-    return folder
-
-
-@pytest.fixture
-def log() -> StringIO:
-    """What the node logs."""
-    return StringIO()
-
-
-@pytest.fixture
-def outgoing(encoded: Path, tmp_path: Path, log: StringIO) -> Iterator[Callable[..., Outgoing]]:
-    """Make a node whose report waits for these archives."""
-    made: list[Outgoing] = []
-
-    def make(*entries: dict[str, Any], ae_title: str = "NODE") -> Outgoing:
-        made.append(Outgoing(encoded, tmp_path / f"node-{len(made)}", entries, log, ae_title=ae_title))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.bench.database.close()
-
-
-@pytest.fixture
-def archive() -> Iterator[Callable[..., ScriptedArchive]]:
-    """Make a scripted archive that serves."""
-    made: list[ScriptedArchive] = []
-
-    def make(**script: Any) -> ScriptedArchive:
-        made.append(ScriptedArchive(**script).start())
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.stop()
 
 
 def test_of_the_reports_classes_the_first_that_is_accepted_is_sent(

@@ -42,8 +42,9 @@ from dicom_node.timeline.model import CohortFacts, RunState
 from dicom_node.timeline.rejection import RejectionNote, RejectionTitle
 from dicom_node.work.judge import Rules
 from dicom_node.work.retention import ImageSweep
-from tests.factories.bench import ISSUER, Bench, flair_studies
+from tests.factories.bench import Bench
 from tests.factories.facts import PATIENT, a_cohort, a_series
+from tests.factories.flair import ISSUER
 from tests.factories.ledger import NOW, arrive, arrive_all, owners, read_again
 from tests.factories.postgresql import PROGRAMS, Cluster
 
@@ -230,10 +231,10 @@ def test_what_no_text_of_postgresql_can_hold_is_refused_whole(database: Database
         assert arrive(ledger, second) is ArrivalState.INDEXED
 
 
-def test_from_reception_to_a_report_and_on_to_ageing_out(cluster: Cluster, tmp_path: Path) -> None:
+def test_from_reception_to_a_report_and_on_to_ageing_out(cluster: Cluster, tmp_path: Path, studies: list[Path]) -> None:
     """A node with its ledger on a server receives, decides, runs, reports once, and gives up what it needs no more."""
     bench = Bench(tmp_path / "node", database_url=cluster.new_database())
-    for path in flair_studies(tmp_path / "studies"):
+    for path in studies:
         bench.receive(path)
     bench.tick()
     bench.now += timedelta(minutes=5)
@@ -254,7 +255,7 @@ def test_from_reception_to_a_report_and_on_to_ageing_out(cluster: Cluster, tmp_p
         tasks=bench.reconciler.tasks,
         log=open_log(Logging(level="error", format="json"), b"key"),
     )
-    assert sweep.run_once(bench.now + timedelta(days=31)) == len(flair_studies(tmp_path / "again"))
+    assert sweep.run_once(bench.now + timedelta(days=31)) == len(studies)
     bench.database.close()
 
 

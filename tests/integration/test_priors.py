@@ -52,22 +52,6 @@ def dcmqrscp(tmp_path: Path) -> Iterator[QueryRetrieveScp]:
     server.stop()
 
 
-@pytest.fixture
-def open_library(tmp_path: Path) -> Iterator[Callable[..., Library]]:
-    """Return a maker of running libraries; every one is stopped at the end."""
-    made: list[Library] = []
-
-    def make(*pacs: dict[str, Any], **options: Any) -> Library:
-        library = Library(tmp_path / f"library-{len(made)}", *pacs, **options)
-        library.start()
-        made.append(library)
-        return library
-
-    yield make
-    for library in made:
-        library.stop()
-
-
 def orthanc_as_pacs(archive: Orthanc, *methods: str, **rules: Any) -> dict[str, Any]:
     """Return the configuration of an Orthanc that can be asked in every way."""
     return {

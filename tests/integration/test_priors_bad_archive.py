@@ -115,22 +115,6 @@ def bad() -> Iterator[BadArchive]:
     found.ae.shutdown()
 
 
-@pytest.fixture
-def open_library(tmp_path: Path) -> Iterator[Callable[..., Library]]:
-    """Return a maker of running libraries; every one is stopped at the end."""
-    made: list[Library] = []
-
-    def make(*pacs: dict[str, Any], **options: Any) -> Library:
-        library = Library(tmp_path / f"library-{len(made)}", *pacs, **options)
-        library.start()
-        made.append(library)
-        return library
-
-    yield make
-    for library in made:
-        library.stop()
-
-
 def test_an_archive_that_ignores_the_patient_id_brings_nobody_else(
     bad: BadArchive, open_library: Callable[..., Library], tmp_path: Path
 ) -> None:

@@ -38,7 +38,8 @@ from dicom_node.timeline.model import RunState
 from sr_templates.headers import to_bytes
 from sr_templates.read_report import read_report
 from sr_templates.uids import derive_uid
-from tests.factories.bench import DAYS, ISSUER, Bench, flair_studies, flair_study
+from tests.factories.bench import Bench
+from tests.factories.flair import DAYS, ISSUER, flair_study
 from tests.factories.notes import note, write_note
 from tests.factories.peers import ISSUER as PHANTOM_ISSUER
 from tests.factories.peers import destination, storescu, wait_for_report, wait_until
@@ -91,12 +92,6 @@ def reports(bench: Bench) -> list[bytes]:
             for each in sorted(issued, key=lambda each: each.version or 0)
         ]
     return [(bench.folders.outbox / each.path).read_bytes() for each in objects]
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four studies, a file per slice."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture(scope="module")

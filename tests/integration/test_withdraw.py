@@ -6,9 +6,8 @@ import json
 import shutil
 import subprocess
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -28,12 +27,12 @@ from dicom_node.receive.notes import read_note
 from dicom_node.timeline.model import RunState
 from dicom_node.timeline.rejection import RejectionTitle
 from tests.factories.archives import IMAGES, ScriptedArchive
-from tests.factories.bench import ISSUER
-from tests.factories.outgoing import Outgoing, encode_report
+from tests.factories.flair import ISSUER
+from tests.factories.outgoing import Outgoing
 from tests.factories.peers import NODE_AE, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from click.testing import Result
     from pydicom import Dataset
@@ -41,42 +40,6 @@ if TYPE_CHECKING:
     from tests.factories.peers import Orthanc
 
 SENT, VOID, DEAD = DeliveryState.SENT, DeliveryState.VOID, DeliveryState.DEAD
-
-
-@pytest.fixture(scope="module")
-def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a node whose report waits for two destinations."""
-    folder = tmp_path_factory.mktemp("encoded") / "node"
-    encode_report(folder, tmp_path_factory.mktemp("studies"))
-    return folder
-
-
-@pytest.fixture
-def outgoing(encoded: Path, tmp_path: Path) -> Iterator[Callable[..., Outgoing]]:
-    """Make a node whose report waits for these archives."""
-    made: list[Outgoing] = []
-
-    def make(*entries: dict[str, Any], ae_title: str = "NODE") -> Outgoing:
-        made.append(Outgoing(encoded, tmp_path / f"node-{len(made)}", entries, StringIO(), ae_title=ae_title))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.bench.database.close()
-
-
-@pytest.fixture
-def archive() -> Iterator[Callable[..., ScriptedArchive]]:
-    """Make a scripted archive that serves."""
-    made: list[ScriptedArchive] = []
-
-    def make(**script: Any) -> ScriptedArchive:
-        made.append(ScriptedArchive(**script).start())
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.stop()
 
 
 def verb(node: Outgoing, *arguments: str) -> Result:

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from dicom_node.ledger import cases, patients, runs
 from dicom_node.ledger.tables import CaseState
 from dicom_node.timeline.model import RunState
-from tests.factories.bench import DAYS, NOW, Bench, flair_study
+from tests.factories.bench import NOW, Bench
+from tests.factories.flair import DAYS, flair_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

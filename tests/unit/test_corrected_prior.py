@@ -24,8 +24,9 @@ from dicom_node.receive.reader import Reader
 from dicom_node.settings import Logging
 from dicom_node.timeline.model import RunState
 from sr_templates.read_report import read_report
-from tests.factories.bench import ISSUER, NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
 from tests.factories.facts import PATIENT, a_series
+from tests.factories.flair import ISSUER
 from tests.factories.ledger import arrive, arrive_all, owners, read_again
 
 if TYPE_CHECKING:
@@ -35,23 +36,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 BY = By(actor="admin", at=NOW + timedelta(hours=1))
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four FLAIR studies of one patient, a file per slice."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
-
-
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory, studies: list[Path]) -> Path:
-    """The data folder of a node that reported on the four studies."""
-    folder = tmp_path_factory.mktemp("reported")
-    found = Bench(folder)
-    found.receive(*studies)
-    settle_down(found)
-    found.database.close()
-    return folder
 
 
 @pytest.fixture

@@ -15,19 +15,14 @@ from dicom_node.cli import main
 from dicom_node.ledger import cases, orders, runs
 from dicom_node.ledger.orders import Order, OrderKind
 from dicom_node.ledger.tables import CaseState, audit
-from tests.factories.bench import DAYS, NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
+from tests.factories.flair import DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 TASK = "glioma-recurrence"
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four small FLAIR studies."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture
@@ -38,10 +33,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     found.database.close()
 
 
-def receive(bench: Bench, files: list[Path], studies: slice) -> None:
+def receive(bench: Bench, studies: list[Path], which: slice) -> None:
     """Let some studies arrive and fall quiet."""
-    wanted = {str(number) for number in range(len(DAYS))[studies]}
-    for path in files:
+    wanted = {str(number) for number in range(len(DAYS))[which]}
+    for path in studies:
         if path.parent.name in wanted:
             bench.receive(path)
     bench.tick()
@@ -62,11 +57,11 @@ def case(bench: Bench) -> cases.Case:
     return found
 
 
-def test_a_held_case_does_not_run_until_it_is_released(bench: Bench, files: list[Path]) -> None:
+def test_a_held_case_does_not_run_until_it_is_released(bench: Bench, studies: list[Path]) -> None:
     """The hold stands with its reason, whatever arrives."""
-    receive(bench, files, slice(2))
+    receive(bench, studies, slice(2))
     order(bench, OrderKind.HOLD, "wrong arm of the trial")
-    receive(bench, files, slice(2, 4))
+    receive(bench, studies, slice(2, 4))
     assert case(bench).state is CaseState.HELD
     assert case(bench).reasons[0].text == "held by hand since 2026-03-01: wrong arm of the trial"
     with bench.database.write() as ledger:
@@ -76,9 +71,9 @@ def test_a_held_case_does_not_run_until_it_is_released(bench: Bench, files: list
     assert case(bench).state is CaseState.REPORTED
 
 
-def test_a_forced_run_uses_two_time_points_once_and_says_so(bench: Bench, files: list[Path]) -> None:
+def test_a_forced_run_uses_two_time_points_once_and_says_so(bench: Bench, studies: list[Path]) -> None:
     """The order is spent by its run; a third time point then makes a run of its own."""
-    receive(bench, files, slice(2))
+    receive(bench, studies, slice(2))
     assert case(bench).reasons[0].text.startswith("2 of 3 follow-ups")
     order(bench, OrderKind.FORCE)
     bench.tick()
@@ -92,24 +87,24 @@ def test_a_forced_run_uses_two_time_points_once_and_says_so(bench: Bench, files:
     assert made.requested_by == "admin"
     (report,) = [each for each in objects if each.kind == "report"]
     assert "admin" in str(dcmread(bench.folders.outbox / report.path))  # the person observer
-    receive(bench, files, slice(2, 4))
+    receive(bench, studies, slice(2, 4))
     bench.tick()
     with bench.database.read() as ledger:
         assert [each.version for each in runs.of_patient(ledger, 1)] == [1, 2]
 
 
-def test_a_hold_outranks_a_forced_run(bench: Bench, files: list[Path]) -> None:
+def test_a_hold_outranks_a_forced_run(bench: Bench, studies: list[Path]) -> None:
     """Whoever holds a case wants it held."""
-    receive(bench, files, slice(2))
+    receive(bench, studies, slice(2))
     order(bench, OrderKind.HOLD)
     order(bench, OrderKind.FORCE)
     bench.tick()
     assert case(bench).state is CaseState.HELD
 
 
-def test_orders_by_the_command_line_are_audited(bench: Bench, files: list[Path], tmp_path: Path) -> None:
+def test_orders_by_the_command_line_are_audited(bench: Bench, studies: list[Path], tmp_path: Path) -> None:
     """Who, what, whom and why."""
-    receive(bench, files, slice(2))
+    receive(bench, studies, slice(2))
     config = tmp_path / "node.yaml"
     sections = {
         "node": {"ae_title": "NODE", "data_dir": "data"},

@@ -14,8 +14,9 @@ from dicom_node.ledger.identity_changes import By
 from dicom_node.ledger.tables import ArrivalState, CaseState
 from dicom_node.timeline.model import CohortFacts, PatientFacts, RunState
 from dicom_node.work.engine import ROUTINE, JobKind, JobStatus
-from tests.factories.bench import DAYS, ISSUER, NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
 from tests.factories.facts import a_series, uid
+from tests.factories.flair import DAYS, ISSUER, flair_studies
 from tests.factories.ledger import arrive, arrive_all, read_again
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dicom_node.ledger import cases, deliveries, patients, runs
 from dicom_node.ledger.tables import CaseState
 from dicom_node.timeline.model import Reason, RunState
 from dicom_node.work.engine import ROUTINE, JobKind, JobStatus
-from tests.factories.bench import NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,12 +46,6 @@ class ScriptedJobs:
         self.retried.append(key)
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four small FLAIR studies."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
-
-
 @pytest.fixture
 def jobs() -> ScriptedJobs:
     """An engine that has never heard of any job."""
@@ -59,10 +53,10 @@ def jobs() -> ScriptedJobs:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, files: list[Path], jobs: ScriptedJobs) -> Iterator[Bench]:
+def bench(tmp_path: Path, studies: list[Path], jobs: ScriptedJobs) -> Iterator[Bench]:
     """A node whose patient is due."""
     found = Bench(tmp_path, jobs)
-    for path in files:
+    for path in studies:
         found.receive(path)
     found.tick()
     found.now = LATER
@@ -200,7 +194,7 @@ def test_one_patient_that_cannot_be_decided_does_not_stop_the_tick(bench: Bench,
     assert case(bench).reasons == (Reason(code="undecidable", text="could not be decided: KeyError; see the log"),)
 
 
-def test_a_late_series_starts_a_quiet_period_of_its_own(bench: Bench, files: list[Path], jobs: ScriptedJobs) -> None:
+def test_a_late_series_starts_a_quiet_period_of_its_own(bench: Bench, studies: list[Path], jobs: ScriptedJobs) -> None:
     """Hours after the first image: what is still arriving is not decided on."""
     bench.now = NOW + timedelta(hours=7)
     with bench.database.write() as ledger:
@@ -209,7 +203,7 @@ def test_a_late_series_starts_a_quiet_period_of_its_own(bench: Bench, files: lis
         )
     with bench.database.read() as ledger:
         held = {each.sop_instance_uid for each in patients.facts_of(ledger, 1)}
-    (late,) = [path for path in files if bench.uid(path) not in held]
+    (late,) = [path for path in studies if bench.uid(path) not in held]
     bench.receive(late)
     jobs.answer = JobStatus.WAITING
     bench.tick()

@@ -12,7 +12,8 @@ from pydicom import dcmread
 from dicom_node.ledger import arrivals, cases, rejections, runs
 from dicom_node.ledger.tables import CaseState
 from dicom_node.receive.notes import read_note
-from tests.factories.bench import ISSUER, Bench, flair_studies
+from tests.factories.bench import Bench
+from tests.factories.flair import ISSUER
 from tests.factories.notes import QUALITY, RETENTION_EXPIRED, note, write_note
 
 if TYPE_CHECKING:
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> list[list[Path]]:
-    """Four FLAIR studies of one patient, oldest first."""
-    paths = flair_studies(tmp_path_factory.mktemp("studies"))
-    return [[path for path in paths if path.parent.name == str(number)] for number in range(4)]
+def studies(studies: list[Path]) -> list[list[Path]]:
+    """Four FLAIR studies of one patient, oldest first, each with its files."""
+    return [[path for path in studies if path.parent.name == str(number)] for number in range(4)]
 
 
 def receive_note(bench: Bench, images: list[Path], folder: Path, title: Code = QUALITY) -> None:

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from dicom_node.cli import main
 from dicom_node.ledger import runs
 from dicom_node.timeline.model import RunState
-from tests.factories.bench import NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
+from tests.factories.flair import flair_studies
 
 if TYPE_CHECKING:
     from pathlib import Path

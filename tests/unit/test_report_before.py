@@ -15,7 +15,8 @@ from dicom_node.ledger.encodings import Demographics, Encoding
 from dicom_node.ledger.withdrawals import Note, Withdrawal
 from dicom_node.timeline.model import RunState
 from dicom_node.work.engine import JobStatus
-from tests.factories.bench import ISSUER, Bench, flair_studies
+from tests.factories.bench import Bench
+from tests.factories.flair import ISSUER
 from tests.unit.test_taken_back import Waiting
 
 if TYPE_CHECKING:
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from dicom_node.ledger.runs import OutboxObject, Run
 
 CORRECTED = Encoding(demographics=Demographics(issuer=ISSUER, patient_id="PHANTOM-1", name="CORRECTED^NAME"))
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four small FLAIR studies."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture

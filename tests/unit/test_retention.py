@@ -18,7 +18,8 @@ from dicom_node.settings import Logging, Retention
 from dicom_node.timeline.model import CohortFacts, Event, RunState, Surgery
 from dicom_node.work.judge import Rules
 from dicom_node.work.retention import ImageSweep
-from tests.factories.bench import ISSUER, NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
+from tests.factories.flair import ISSUER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,25 +32,6 @@ MENINGIOMA = CohortFacts(diagnosis="meningioma", surgeries=(Surgery(on=date(2025
 RECURRED = CohortFacts(
     diagnosis="glioma", surgeries=(Surgery(on=date(2025, 3, 3)),), events=(Event(on=date(2026, 2, 25)),)
 )
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four FLAIR studies of one patient."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
-
-
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory, studies: list[Path]) -> Path:
-    """The data folder of a node that received the four studies and reported on them."""
-    folder = tmp_path_factory.mktemp("reported")
-    found = Bench(folder)
-    for path in studies:
-        found.receive(path)
-    found.now = NOW + timedelta(minutes=5)
-    decide(found)
-    found.database.close()
-    return folder
 
 
 @pytest.fixture

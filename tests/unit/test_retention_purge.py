@@ -19,7 +19,8 @@ from dicom_node.ledger.identity_changes import By
 from dicom_node.ledger.tables import ArrivalState, CaseState, arrival, audit, case, metadata
 from dicom_node.ledger.tables import run as run_table
 from dicom_node.timeline.model import CohortFacts, RunState
-from tests.factories.bench import ISSUER, NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
+from tests.factories.flair import ISSUER
 from tests.factories.notes import BOOKMARKS, note, write_note
 
 if TYPE_CHECKING:
@@ -28,26 +29,6 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 SENTINEL = "PHANTOM-1"
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four FLAIR studies of one patient."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
-
-
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory, studies: list[Path]) -> Path:
-    """The data folder of a node that received the four studies and reported on them."""
-    folder = tmp_path_factory.mktemp("reported")
-    found = Bench(folder)
-    for path in studies:
-        found.receive(path)
-    found.now = NOW + timedelta(minutes=5)
-    found.tick()
-    found.tick()
-    found.database.close()
-    return folder
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from dicom_node.settings import Logging
 from dicom_node.timeline.model import PatientFacts, RunState
 from dicom_node.work.demographics import AnotherPatientError, Answer, as_told, correct, differing, of_header
 from dicom_node.work.engine import ROUTINE, JobKind, JobStatus
-from tests.factories.bench import ISSUER, NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
+from tests.factories.flair import ISSUER
 from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
@@ -140,10 +141,10 @@ class Work:
 class Site:
     """A node whose patient is due, and its archives: real stores with scripted answers."""
 
-    def __init__(self, received: Path, folder: Path, files: list[Path], *stores: Store) -> None:
+    def __init__(self, received: Path, folder: Path, studies: list[Path], *stores: Store) -> None:
         shutil.copytree(received, folder)
         self.stores = {store.name: store for store in stores}
-        self.ours = of_header(dcmread(files[-1]), default_issuer=ISSUER)
+        self.ours = of_header(dcmread(studies[-1]), default_issuer=ISSUER)
         self.told = {store.name: Told(self.person()) for store in stores}
         self.work = Work()
         entries = [store.configuration for store in stores]
@@ -217,17 +218,11 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four small FLAIR studies."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
-
-
-@pytest.fixture(scope="module")
-def received(tmp_path_factory: pytest.TempPathFactory, files: list[Path]) -> Path:
+def received(tmp_path_factory: pytest.TempPathFactory, studies: list[Path]) -> Path:
     """The data folder of a node that has received them."""
     folder = tmp_path_factory.mktemp("received")
     bench = Bench(folder, Work())
-    for path in files:
+    for path in studies:
         bench.receive(path)
     bench.database.close()
     return folder
@@ -250,10 +245,10 @@ def second() -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def encoded(tmp_path_factory: pytest.TempPathFactory, received: Path, files: list[Path]) -> Path:
+def encoded(tmp_path_factory: pytest.TempPathFactory, received: Path, studies: list[Path]) -> Path:
     """The data folder of a node whose report two archives could not take yet."""
     folder = tmp_path_factory.mktemp("encoded") / "node"
-    found = Site(received, folder, files, Store("main"), Store("second"))
+    found = Site(received, folder, studies, Store("main"), Store("second"))
     found.ticks(1)
     assert found.deliveries == dict.fromkeys(("main", "second"), (DeliveryState.RETRYING, 1))
     found.bench.database.close()
@@ -261,17 +256,17 @@ def encoded(tmp_path_factory: pytest.TempPathFactory, received: Path, files: lis
 
 
 @pytest.fixture
-def site(tmp_path: Path, received: Path, files: list[Path], store: Store) -> Iterator[Site]:
+def site(tmp_path: Path, received: Path, studies: list[Path], store: Store) -> Iterator[Site]:
     """A node with one archive."""
-    found = Site(received, tmp_path / "node", files, store)
+    found = Site(received, tmp_path / "node", studies, store)
     yield found
     found.bench.database.close()
 
 
 @pytest.fixture
-def late(tmp_path: Path, encoded: Path, files: list[Path], store: Store) -> Iterator[Site]:
+def late(tmp_path: Path, encoded: Path, studies: list[Path], store: Store) -> Iterator[Site]:
     """A node whose report waits for its only archive."""
-    found = Site(encoded, tmp_path / "node", files, store)
+    found = Site(encoded, tmp_path / "node", studies, store)
     with found.bench.database.write() as ledger:
         ledger.execute(delete(tables.delivery).where(tables.delivery.c.destination == "second"))
     found.bench.now += timedelta(minutes=2)
@@ -280,9 +275,9 @@ def late(tmp_path: Path, encoded: Path, files: list[Path], store: Store) -> Iter
 
 
 @pytest.fixture
-def two(tmp_path: Path, encoded: Path, files: list[Path], store: Store, second: Store) -> Iterator[Site]:
+def two(tmp_path: Path, encoded: Path, studies: list[Path], store: Store, second: Store) -> Iterator[Site]:
     """A node whose report waits for two archives."""
-    found = Site(encoded, tmp_path / "node", files, store, second)
+    found = Site(encoded, tmp_path / "node", studies, store, second)
     found.bench.now += timedelta(minutes=2)
     yield found
     found.bench.database.close()
@@ -298,12 +293,14 @@ def uids(found: Iterable[Dataset]) -> set[str]:
     return {str(ds.SOPInstanceUID) for ds in found}
 
 
-def test_an_archive_that_agrees_is_asked_once_and_changes_nothing(site: Site, store: Store, files: list[Path]) -> None:
+def test_an_archive_that_agrees_is_asked_once_and_changes_nothing(
+    site: Site, store: Store, studies: list[Path]
+) -> None:
     """Asked just before the report was encoded, it is not asked again for the first delivery."""
     store.open()
     site.ticks()
     assert site.deliveries == {"main": (DeliveryState.SENT, 1)}
-    assert site.told["main"].asked == [str(dcmread(files[-1]).StudyInstanceUID)]
+    assert site.told["main"].asked == [str(dcmread(studies[-1]).StudyInstanceUID)]
     assert names(store.received) == {site.ours.name}
     kept = site.run.encodings[1]
     assert (kept.demographics, kept.asked) == (site.ours, {"main": "answered"})
@@ -634,9 +631,9 @@ def test_letters_lost_in_an_answer_are_no_correction(ours: str, told: str, named
     assert as_told(before, found, "main", []).name == (named or ours)
 
 
-def test_a_corrected_header_keeps_nothing_that_went_with_the_old_value(files: list[Path]) -> None:
+def test_a_corrected_header_keeps_nothing_that_went_with_the_old_value(studies: list[Path]) -> None:
     """Age goes with the birth date, qualifiers with the ID; text in another character set stays readable."""
-    ds = dcmread(files[0])
+    ds = dcmread(studies[0])
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.StudyDescription = "Schädel"
     ds.PatientAge = "010Y"

@@ -23,7 +23,8 @@ from dicom_node.timeline.model import (
 from dicom_node.work.report_context import Sources, build_context
 from sr_templates.measurement_report import KINDS, SOP_CLASS_UIDS
 from sr_templates.read_report import read_report
-from tests.factories.bench import Bench, flair_studies
+from tests.factories.bench import Bench
+from tests.factories.flair import flair_studies
 from tests.factories.results import DAYS, SLICES, answer, mr_header
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from dicom_node.ledger.orders import Order, OrderKind
 from dicom_node.ledger.tables import CaseState
 from dicom_node.timeline.model import CohortFacts, Event, RunState, Surgery
 from dicom_node.work.engine import ROUTINE, JobKind, JobStatus
-from tests.factories.bench import ISSUER, NOW, Bench, flair_studies
+from tests.factories.bench import NOW, Bench
+from tests.factories.flair import ISSUER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,12 +48,6 @@ class Waiting:
     def retry(self, key: str) -> None:
         """Note the retry."""
         self.retried.append(key)
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four small FLAIR studies."""
-    return flair_studies(tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture
