@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
+WORKERS ?= auto
 
 .PHONY: demo test lint format bench selection-report peers wheel clean
 
@@ -11,8 +12,10 @@ demo: $(STAMP)
 	rm -rf $(OUT)
 	$(BIN)/dicom-node demo --out $(OUT)
 
+# Several processes, each with whole files of tests, in the order of their folders: those with real peers take longest.
+# WORKERS=0 runs all in one.
 test: $(STAMP) peers
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What all tests share: a missing peer is a reason to skip, and in CI a failure."""
+"""What all tests share: a missing peer is a reason to skip, and in CI a failure; processes side by side get along."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 REQUIRED = "DICOM_NODE_REQUIRE_PEERS"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: their processes share the cores, so each gets one thread
+    for variable in THREADS:  # before anything that reads them is imported, and for the nodes that tests start
+        os.environ.setdefault(variable, "1")
 
 
 @pytest.hookimpl(wrapper=True)
