@@ -156,14 +156,8 @@ def is_written(folder: Path) -> bool:
 def _without_volumes(each: PatientScans, seen: list[PatientScans]) -> PatientScans:
     """Return the patient without its voxels, after a look at whether it fits the others."""
     like = seen[0].volumes if seen else each.volumes
-    if (
-        len(each.volumes) != len(each.days)
-        or each.volumes.shape[1:] != like.shape[1:]
-        or each.volumes.dtype != like.dtype
-    ):
-        raise ValueError(
-            f"cohort, patient number {len(seen) + 1}: expected {len(each.days)} scans of {like.shape[1:]} {like.dtype}, "
-            f"found {each.volumes.shape} {each.volumes.dtype}"
-        )
+    expected = (len(each.days), *like.shape[1:]), like.dtype
+    if (found := (each.volumes.shape, each.volumes.dtype)) != expected:
+        raise ValueError(f"cohort, patient number {len(seen) + 1}: expected scans {expected}, found {found}")
     columns = {each_field.name: getattr(each, each_field.name) for each_field in fields(each)}
     return PatientScans(**{**columns, "volumes": each.volumes[:0]})
