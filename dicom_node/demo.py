@@ -12,7 +12,7 @@ import random
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,15 +21,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import yaml
 from matplotlib import image
-from pydicom import Dataset, dcmread
-from pydicom.uid import (
-    Comprehensive3DSRStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
-)
+from pydicom import dcmread
 from pynetdicom import AE
 
 from dicom_node.demo_pacs import Archive, embedded_archive, fetch, free_port, wait_for_echo
+from dicom_node.demo_results import sent_to, tell_apart
 from dicom_node.errors import NodeError, UpstreamError
 from dicom_node.ledger.database import Database
 from dicom_node.observe import overview
@@ -41,6 +37,10 @@ from sr_templates.render_html import to_html
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pydicom import Dataset
+
+    from dicom_node.demo_results import DemoResults
+    from dicom_node.ledger.runs import OutboxObject
     from inference.phantom import PhantomPatient
 
 NODE_AE: Final = "TEMPORALNODE"
@@ -52,11 +52,7 @@ ENHANCED_VISIT: Final = 2
 NEWEST_DAYS_AGO: Final = 3
 QUIET_PERIOD_S: Final = 3
 TIMEOUT_S: Final = 240.0
-RESULT_CLASSES: Final = (
-    Comprehensive3DSRStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
-)
+DESTINATION: Final = "demo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +72,7 @@ def run_demo(
     """Play the whole story and leave its files in `out`.
 
     Raises:
-        NodeError: if the case ends without a report.
+        NodeError: if the case ends without a report, or without an answer that can be shown.
         UpstreamError: if the archive does not hold every object at the end.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -97,11 +93,15 @@ def run_demo(
         wait_for_echo(node, SENDER_AE)
         say(f"sending {len(files)} instances by C-STORE, in shuffled order")
         send(files, node, SENDER_AE)
-        _wait_for_report(out / "data" / "ledger.sqlite", say)
+        sent = _wait_for_report(out / "data" / "ledger.sqlite", say)
         say(f"asking {archive.ae_title} for the report")
-        newest = max((dcmread(path, stop_before_pixels=True) for path in files), key=lambda ds: ds.StudyDate)
-        objects = fetch(archive, NODE_AE, newest.StudyInstanceUID, RESULT_CLASSES)
-    return _leave_files(out, patient, objects, archive)
+        classes = sorted({each.sop_class_uid for each in sent})
+        held = fetch(archive, NODE_AE, sent[-1].study_instance_uid, classes)
+    found = tell_apart(sent, held)
+    _leave_files(out, patient, found)
+    return DemoResult(
+        patient=patient, report=found.report, saliency=found.saliency, summary=found.summary, archive=archive
+    )
 
 
 def send(files: Sequence[Path], node: Archive, calling_ae_title: str, *, seed: int = 1) -> None:
@@ -152,7 +152,7 @@ def _configure(out: Path, archive: Archive, task: str) -> Path:
         },
         "pacs": [
             {
-                "name": "demo",
+                "name": DESTINATION,
                 "dimse": {"ae_title": archive.ae_title, "host": archive.host, "port": archive.port},
                 "default_issuer": ISSUER,
             }
@@ -187,48 +187,37 @@ def _node(config: Path, log: Path) -> Iterator[None]:
             process.wait(timeout=90)
 
 
-def _wait_for_report(ledger_path: Path, say: Callable[[str], None]) -> None:
-    """Watch the case in the node's ledger until it is reported, telling each change.
+def _wait_for_report(ledger_path: Path, say: Callable[[str], None]) -> list[OutboxObject]:
+    """Watch the case in the node's ledger until it is reported, telling each change; return what the archive took.
 
     Raises:
         NodeError: if it ends otherwise, or not in time.
     """
-    database = Database(f"sqlite:///{ledger_path}")
     told = ""
     deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        with database.read() as ledger:
-            found = overview.status(ledger)["cases"]
-        for case in found:
-            line = f"case {case['state']}: " + "; ".join(each["text"] for each in case["reasons"])
-            if line != told:
-                say(line)
-                told = line
-            if case["state"] == "reported":
-                return
-            if case["state"] in {"failed", "ineligible", "ended"}:
-                msg = f"the demo's case ended as {line}"
-                raise NodeError(msg)
-        time.sleep(0.5)
+    with closing(Database(f"sqlite:///{ledger_path}")) as database:
+        while time.monotonic() < deadline:
+            with database.read() as ledger:
+                found = overview.status(ledger)["cases"]
+                for case in found:
+                    line = f"case {case['state']}: " + "; ".join(each["text"] for each in case["reasons"])
+                    if line != told:
+                        say(line)
+                        told = line
+                    if case["state"] == "reported":
+                        return sent_to(ledger, case["run_key"], DESTINATION)
+                    if case["state"] in {"failed", "ineligible", "ended"}:
+                        msg = f"the demo's case ended as {line}"
+                        raise NodeError(msg)
+            time.sleep(0.5)
     msg = f"the demo's case was not reported within {TIMEOUT_S:.0f} s; last: {told or 'no case'}"
     raise NodeError(msg)
 
 
-def _leave_files(out: Path, patient: PhantomPatient, objects: Sequence[Dataset], archive: Archive) -> DemoResult:
-    """Write what came back from the archive.
-
-    Raises:
-        UpstreamError: if an object is missing there.
-    """
-    by_class = {ds.SOPClassUID: ds for ds in objects}
-    missing = [uid.name for uid in RESULT_CLASSES if uid not in by_class]
-    if missing:
-        msg = f"the archive does not hold: {', '.join(missing)}"
-        raise UpstreamError(msg)
-    report, saliency, summary = (by_class[uid] for uid in RESULT_CLASSES)
-    (out / "report.dcm").write_bytes(to_bytes(report))
-    (out / "saliency.dcm").write_bytes(to_bytes(saliency))
-    (out / "report.html").write_text(to_html(report), encoding="utf-8")
-    image.imsave(out / "summary.png", np.ascontiguousarray(summary.pixel_array))
+def _leave_files(out: Path, patient: PhantomPatient, found: DemoResults) -> None:
+    """Write what came back from the archive."""
+    (out / "report.dcm").write_bytes(to_bytes(found.report))
+    (out / "saliency.dcm").write_bytes(to_bytes(found.saliency))
+    (out / "report.html").write_text(to_html(found.report), encoding="utf-8")
+    image.imsave(out / "summary.png", np.ascontiguousarray(found.summary.pixel_array))
     (out / "truth.json").write_text(json.dumps(patient_truth(patient), indent=2), encoding="utf-8")
-    return DemoResult(patient=patient, report=report, saliency=saliency, summary=summary, archive=archive)
