@@ -1,8 +1,10 @@
 """Longitudinal synthetic glioma patients on real anatomy: known growth, known events, images and DICOM from a seed."""
 
+from inference.phantom.grid import Grid, scan_grid
 from inference.phantom.latents import Dials, History, bayes_ceiling, draw_history
+from inference.phantom.model_space import change_mask, model_space_masks, render_model_space
 from inference.phantom.patient import PhantomPatient, Visit, make_patient
-from inference.phantom.render import Grid, ground_truth, render, render_model_space, scan_grid
+from inference.phantom.render import ground_truth, render
 from inference.phantom.slices import SliceOrder
 from inference.phantom.study import StudyOptions, patient_truth, write_patient, write_study, write_volume
 
@@ -15,9 +17,11 @@ __all__ = [
     "StudyOptions",
     "Visit",
     "bayes_ceiling",
+    "change_mask",
     "draw_history",
     "ground_truth",
     "make_patient",
+    "model_space_masks",
     "patient_truth",
     "render",
     "render_model_space",

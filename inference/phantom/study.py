@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inference.phantom.enhanced import write_enhanced
+from inference.phantom.grid import Grid, scan_grid
 from inference.phantom.modules import Series
-from inference.phantom.render import Grid, acquire, ground_truth, place_head, render, scan_grid
+from inference.phantom.render import acquire, ground_truth, place_head, render
 from inference.phantom.scanner import scanner
 from inference.phantom.slices import Placed, SliceOrder, write_localizer, write_slices
 

@@ -12,8 +12,7 @@ import torch
 from inference.bundle import Bundle, TrainingRanges, load
 from inference.geometry import GeometryError
 from inference.models import build
-from inference.phantom import make_patient
-from inference.phantom.render import render, scan_grid
+from inference.phantom import make_patient, render, scan_grid
 from inference.predictor import Prediction, Predictor, PredictorError, Scan
 from inference.training.release import Release, release
 from tests.factories.mr import classic_series, write
