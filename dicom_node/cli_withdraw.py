@@ -54,14 +54,16 @@ def withdraw(run: str, config: Path, reason: str, comment: str) -> None:
         actor = getpass.getuser()
         what = Withdrawal(title=title.value, reason=comment, actor=actor, withdrawn_at=at)
         make = partial(_make_note, outbox=outbox, run_key=found.run_key, title=title, withdrawn_at=at)
-        named = withdrawals.enter(ledger, found, what, make)
         later = withdrawals.built_on(ledger, found)
+        named = withdrawals.enter(ledger, found, what, make)
+        stay = {each.run_key for each in withdrawals.built_on(ledger, found)}
         details = {"title": title.value, "comment": comment, "destinations": dict(named)}
         cohort.write_audit(ledger, at=at, actor=actor, action="withdraw", subject=found.run_key, details=details)
     for destination, count in named.items():
         click.echo(f"{destination}: " + (f"rejection note for {count} objects" if count else "nothing had been sent"))
     for each in later:
-        click.echo(f"version {each.version} ({each.run_key[:12]}) names this report as the one before it, and stays")
+        then = "stays" if each.run_key in stay else "is encoded anew, for nobody got it yet"
+        click.echo(f"version {each.version} ({each.run_key[:12]}) names this report as the one before it, and {then}")
     click.echo("withdrawn")
 
 

@@ -17,7 +17,7 @@ from dicom_node.deliver.consignment import find, job_key
 from dicom_node.deliver.notary import Notary
 from dicom_node.deliver.outcome import Outcome, Verdict, next_wait
 from dicom_node.errors import NodeError
-from dicom_node.ledger import deliveries, encodings, patients
+from dicom_node.ledger import deliveries, encodings, patients, withdrawals
 from dicom_node.ledger.tables import DeliveryState
 from dicom_node.work import demographics
 from dicom_node.work.demographics import AnotherPatientError, Answer
@@ -101,9 +101,11 @@ class Postman:
         if objection is not None:
             return objection
         with self._database.write() as ledger:
-            current = deliveries.get(ledger, consignment.delivery.run_key, pacs.name)
+            current = deliveries.locked(ledger, consignment.delivery.run_key, pacs.name)
             if current is None or _another(current, consignment.delivery):
-                return Outcome(verdict=Verdict.VOID, reason="withdrawn before it was sent")
+                return Outcome(verdict=Verdict.VOID, reason="withdrawn, or to be encoded anew, before it was sent")
+            if current.note is None and withdrawals.follow_standing(ledger, consignment.run):
+                return Outcome(verdict=Verdict.VOID, reason="it names a withdrawn report: it is encoded anew")
             if current.note is None:
                 deliveries.begin(ledger, current, [each.sop_instance_uid for each in load.parcels])
         return self._send(load, pacs)

@@ -20,7 +20,7 @@ from dicom_node.ledger.tables import DeliveryState, delivery, handed_over, outbo
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row, Select
 
 OPEN_STATES = (DeliveryState.PENDING, DeliveryState.RETRYING)
 DONE_STATES = (DeliveryState.SENT, DeliveryState.COMMITTED)
@@ -73,6 +73,14 @@ def of_run(connection: Connection, run_key: str) -> list[Delivery]:
     return [_delivery(row) for row in connection.execute(query)]
 
 
+def is_unsent(connection: Connection, run_key: str) -> bool:
+    """Say whether no archive got anything of a report, nor may have; no attempt begins before this transaction ends."""
+    connection.execute(_locking(run_key))
+    begun = select(handed_over.c.sop_instance_uid).where(handed_over.c.run_key == run_key).limit(1)
+    done = any(each.state in DONE_STATES for each in of_run(connection, run_key))
+    return not done and connection.scalar(begun) is None
+
+
 def due(connection: Connection, now: datetime) -> list[Delivery]:
     """Return open deliveries whose next attempt may be made, and sent ones whose commitment has to be asked for.
 
@@ -98,6 +106,12 @@ def is_open(found: Delivery) -> bool:
 def get(connection: Connection, run_key: str, destination: str) -> Delivery | None:
     """Return one delivery."""
     return next((each for each in of_run(connection, run_key) if each.destination == destination), None)
+
+
+def locked(connection: Connection, run_key: str, destination: str) -> Delivery | None:
+    """Return one delivery, which nobody else changes before this transaction ends."""
+    connection.execute(_locking(run_key))
+    return get(connection, run_key, destination)
 
 
 def contents(connection: Connection, found: Delivery) -> list[runs.OutboxObject]:
@@ -335,6 +349,10 @@ def _class_before(connection: Connection, found: Delivery) -> str | None:
     run = runs.get(connection, found.run_key)
     before = get(connection, run.predecessor, found.destination) if run and run.predecessor else None
     return before.report_class if before else None
+
+
+def _locking(run_key: str) -> Select[Any]:
+    return select(delivery.c.destination).where(delivery.c.run_key == run_key).with_for_update()
 
 
 def _of(run_key: str) -> ColumnElement[bool]:

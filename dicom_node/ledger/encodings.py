@@ -1,8 +1,9 @@
 """The encodings of a run: whom the header of each names, frozen before its objects are made.
 
 A report stands under the patient as the archive names them. Where an archive corrected them between encoding and
-delivery, what was not sent yet is void and made anew as the run's next encoding, under UIDs of its own. The run keeps
-the header values of every encoding, and each delivery the number of the one that it sends or has sent.
+delivery, what was not sent yet is void and made anew as the run's next encoding, under UIDs of its own; so is a report
+that nobody got before the one that it names was withdrawn. The run keeps the header values of every encoding that may
+be sent, and each delivery the number of the one that it sends or has sent.
 """
 
 from __future__ import annotations
@@ -81,16 +82,34 @@ def renew(connection: Connection, run_key: str, destination: str, found: Encodin
     if same:
         _point(connection, run_key, same[-1], now, destination)
         return False
-    number = 1 + (connection.scalar(select(run.c.encoding).where(run.c.run_key == run_key)) or 0)
+    number = _open_next(connection, run_key)
     known[number] = found
     _keep(connection, run_key, known)
     _point(connection, run_key, number, now)
-    connection.execute(
-        update(run)
-        .where(run.c.run_key == run_key)
-        .values(encoding=number, state=RunState.QUEUED, encoded_at=None, error=None)
-    )
     return True
+
+
+def void(connection: Connection, run_key: str) -> None:
+    """Void whatever was encoded of a report of which no archive got anything, and queue the run to make the next.
+
+    None of it is taken again: the archives are asked anew whom the header has to name. An attempt that was about to
+    begin finds that its delivery moved on.
+    """
+    _locked(connection, run_key)
+    _keep(connection, run_key, {})
+    made = connection.scalar(select(run.c.encoded_at).where(run.c.run_key == run_key)) is not None
+    if made:
+        number = _open_next(connection, run_key)
+        of_run = update(delivery).where(delivery.c.run_key == run_key)
+        connection.execute(of_run.values(encoding=number, attempts=delivery.c.attempts + 1))
+
+
+def _open_next(connection: Connection, run_key: str) -> int:
+    """Queue a run to make its next encoding; return its number."""
+    number = 1 + (connection.scalar(select(run.c.encoding).where(run.c.run_key == run_key)) or 0)
+    queued = {"encoding": number, "state": RunState.QUEUED, "encoded_at": None, "error": None}
+    connection.execute(update(run).where(run.c.run_key == run_key).values(**queued))
+    return number
 
 
 def _locked(connection: Connection, run_key: str) -> dict[int, Encoding]:

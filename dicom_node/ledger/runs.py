@@ -143,6 +143,12 @@ def of_patient(connection: Connection, patient_row: int, task: str | None = None
     return [_run(row) for row in connection.execute(query.order_by(run.c.created_at, run.c.run_key))]
 
 
+def following(connection: Connection, run_key: str) -> list[Run]:
+    """Return the runs that follow a report and stand, by version."""
+    query = _joined().where(run.c.predecessor == run_key, run.c.state != RunState.WITHDRAWN)
+    return [_run(row) for row in connection.execute(query.order_by(run.c.version, run.c.run_key))]
+
+
 def open_of_patient(connection: Connection, patient_row: int) -> list[Run]:
     """Return a patient's runs that are queued or running, oldest first."""
     query = _joined().where(run.c.patient == patient_row, run.c.state.in_(OPEN_STATES))

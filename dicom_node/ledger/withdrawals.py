@@ -1,8 +1,8 @@
 """Withdrawal: a run becomes a tombstone, and its deliveries carry the notes that take the report back.
 
 Everything commits together: the run's state, who did it and why, the note of each destination, and what becomes of each
-delivery. What a destination got stays on record; the rows of what was never sent are void. A later report that is not
-encoded yet follows the one before the withdrawn.
+delivery. What a destination got stays on record; the rows of what was never sent are void. A later report of which no
+archive got anything follows the one before the withdrawn; what was encoded of it is encoded anew.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
-from dicom_node.ledger import deliveries, patients, runs
-from dicom_node.ledger.tables import run, withdrawal
+from dicom_node.ledger import deliveries, encodings, patients, runs
+from dicom_node.ledger.tables import withdrawal
 from dicom_node.timeline.model import RunState
 
 if TYPE_CHECKING:
@@ -110,24 +110,48 @@ def get(connection: Connection, run_key: str) -> Withdrawal | None:
 
 
 def pass_over(connection: Connection, found: Run) -> None:
-    """Let what was frozen after this report, and is not encoded, follow the one before it: none builds on it.
+    """Let every run that no archive got anything of follow the report before this withdrawn one: none builds on it.
 
     A run whose inference goes on is frozen later, and finds its predecessor then.
     """
-    connection.execute(
-        update(run)
-        .where(run.c.predecessor == found.run_key, run.c.encoded_at.is_(None))
-        .values(predecessor=runs.standing(connection, found.predecessor))
-    )
+    for each in runs.following(connection, found.run_key):
+        follow_standing(connection, each)
+
+
+def follow_standing(connection: Connection, found: Run) -> bool:
+    """Let a run follow no withdrawn report, unless an archive got the report that names it.
+
+    Its answer stands, for it comes from the images alone: only what was encoded of it is made anew.
+
+    Returns:
+        Whether something was encoded and must not be sent any more.
+    """
+    if runs.standing(connection, found.predecessor) == found.predecessor:
+        return False
+    made = found.encoded_at is not None
+    void = _void(connection, found)
+    if void or not made:
+        runs.pass_over_withdrawn(connection, found)
+    return void and made
 
 
 def built_on(connection: Connection, found: Run) -> list[Run]:
     """Return the issued reports that name this one as the one before them."""
-    return [
-        each
-        for each in runs.of_patient(connection, found.patient_row, found.task)
-        if each.predecessor == found.run_key and each.encoded_at is not None and each.state is not RunState.WITHDRAWN
-    ]
+    return [each for each in runs.following(connection, found.run_key) if each.encoded_at is not None]
+
+
+def _void(connection: Connection, found: Run) -> bool:
+    """Void what was encoded of a run, unless an archive got some of it; say whether that was so.
+
+    A later report names the void objects, by UIDs that no archive will ever hold: it is void with them.
+    """
+    if not deliveries.is_unsent(connection, found.run_key):
+        return False
+    encodings.void(connection, found.run_key)
+    for each in runs.following(connection, found.run_key):
+        if each.encoded_at is not None:
+            _void(connection, each)
+    return True
 
 
 def _when(connection: Connection, found: Delivery, what: Withdrawal) -> datetime:

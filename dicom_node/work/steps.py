@@ -144,7 +144,7 @@ class RunSteps:
         objects = [self._to_outbox(run, position, each) for position, each in enumerate(encoded)]
         now = self.clock()
         with self.database.write() as ledger:
-            if not _as_encoded(ledger, self._locked(ledger, run_key), run):
+            if not _as_encoded(ledger, self._locked(ledger, run_key), run, sources):
                 return
             runs.record_objects(ledger, run_key, objects, now)
             deliveries.create(ledger, run_key, destinations, now, encoding=run.encoding)
@@ -222,8 +222,7 @@ class RunSteps:
     def _sources(self, run: Run, paths: Mapping[str, Path]) -> Sources:
         with self.database.read() as ledger:
             earlier = runs.get(ledger, run.predecessor) if run.predecessor else None
-            held = deliveries.encoding_held(ledger, earlier.run_key) if earlier else None
-            reports = runs.objects_of(ledger, earlier.run_key, held) if earlier else []
+            reports = _reports_there(ledger, run.predecessor)
             phantom = patients.is_phantom(ledger, run.patient_row)
             rejected = rejections.rejected(ledger, run.patient_row)
         return Sources(
@@ -233,7 +232,7 @@ class RunSteps:
             phantom=phantom,
             requested_by=run.requested_by,
             predecessor=earlier,
-            predecessor_reports=[each for each in reports if each.kind.startswith("report")],
+            predecessor_reports=reports,
             rejected=rejected,
         )
 
@@ -256,14 +255,25 @@ class RunSteps:
         )
 
 
-def _as_encoded(ledger: Connection, found: Run, run: Run) -> bool:
+def _reports_there(ledger: Connection, run_key: str | None) -> list[runs.OutboxObject]:
+    """Return a report in each SOP class, as archives hold it or will; nothing while that is still to be made."""
+    earlier = runs.get(ledger, run_key) if run_key else None
+    if earlier is None:
+        return []
+    held = deliveries.encoding_held(ledger, earlier.run_key)
+    objects = runs.objects_of(ledger, earlier.run_key, held or earlier.encoding)
+    return [each for each in objects if each.kind.startswith(deliveries.REPORT)]
+
+
+def _as_encoded(ledger: Connection, found: Run, run: Run, sources: Sources) -> bool:
     """Say whether a run still is what was encoded of it.
 
     It is not where it was taken back, as when its patient was split in two, nor where the report that it names was
-    withdrawn: then it stays open, and is encoded again.
+    withdrawn or is encoded anew: then it stays open, and is encoded again.
     """
     same = (found.result, found.issued_at) == (run.result, run.issued_at)
-    follows = runs.standing(ledger, found.predecessor) == run.predecessor
+    before = runs.standing(ledger, found.predecessor)
+    follows = before == run.predecessor and _reports_there(ledger, before) == sources.predecessor_reports
     return found.state in runs.OPEN_STATES and same and follows
 
 

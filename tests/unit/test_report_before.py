@@ -128,14 +128,19 @@ def test_a_report_whose_predecessor_is_withdrawn_meanwhile_is_encoded_again(
 
 
 def test_a_report_that_is_encoded_anew_names_no_withdrawn_one(bench: Bench, studies: list[Path]) -> None:
-    """Issued before the withdrawal, corrected after it."""
+    """Issued and sent before the withdrawal, corrected after it for an archive that has nothing yet."""
     first = newest(bench).run_key
     receive(bench, [path for path in studies if path.parent.name == "3"])
     second = make(bench).run_key
     assert len(named(bench, second)) == 1
-    withdraw(bench, first)
     with bench.database.write() as ledger:
-        assert encodings.renew(ledger, second, "main", CORRECTED, bench.now)
+        deliveries.create(ledger, second, ["main", "second"], bench.now)
+        main = deliveries.of_run(ledger, second)[0]
+        deliveries.begin(ledger, main, [report(bench, second).SOPInstanceUID])
+    withdraw(bench, first)
+    assert newest(bench).state is RunState.REPORTED
+    with bench.database.write() as ledger:
+        assert encodings.renew(ledger, second, "second", CORRECTED, bench.now)
     bench.steps.encode(second)
     assert (newest(bench).state, newest(bench).encoding) == (RunState.REPORTED, 2)
     assert named(bench, second) == []
