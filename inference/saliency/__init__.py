@@ -1,0 +1,22 @@
+"""Which voxels of a scan move the answer, and how that is shown."""
+
+from inference.saliency.attribution import METHOD, Method, attribute, describe
+from inference.saliency.gradients import STEPS
+from inference.saliency.maps import brain_of, flat_brain, to_map
+from inference.saliency.matching import change_image, matched_baseline
+from inference.saliency.question import Explainable, Question
+
+__all__ = [
+    "METHOD",
+    "STEPS",
+    "Explainable",
+    "Method",
+    "Question",
+    "attribute",
+    "brain_of",
+    "change_image",
+    "describe",
+    "flat_brain",
+    "matched_baseline",
+    "to_map",
+]
