@@ -23,12 +23,12 @@ from inference.answer import output, time_line_flags
 from inference.feature_cache import Features, cache_key, recall, recall_or_compute, remember
 from inference.geometry import GeometryError
 from inference.preprocess import (
-    PREPROCESSING_VERSION,
     Preprocessed,
     PreprocessError,
     load_template,
     preprocess,
     to_native,
+    volume_key,
 )
 from inference.results import PrefixRisk, QualityFlag, Result, SaliencyMap
 from inference.saliency import METHOD, attribute, to_map
@@ -235,9 +235,8 @@ class Predictor:
         return f"{self.bundle.metadata.roles[0]} of {scan.acquired.date().isoformat()}"
 
     def _volume_key(self, scan: Scan) -> str:
-        shape = "x".join(map(str, self.bundle.metadata.input_shape))
-        role = self.bundle.metadata.roles[0]
-        return cache_key("volume", scan.digest, role, self.template.digest, PREPROCESSING_VERSION, shape)
+        metadata = self.bundle.metadata
+        return volume_key(scan.digest, metadata.roles[0], self.template, metadata.input_shape)
 
     def _feature_key(self, scan: Scan) -> str:
         return cache_key("features", self._volume_key(scan), self.bundle.digest, self.device.type, self.precision)

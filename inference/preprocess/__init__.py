@@ -1,7 +1,7 @@
 """From a volume in the scanner's space to the array a model reads, and back."""
 
 from inference.preprocess.prepared import Preprocessed, PreprocessError, Quality
-from inference.preprocess.steps import PREPROCESSING_VERSION, SHAPE, preprocess, to_native
+from inference.preprocess.steps import PREPROCESSING_VERSION, SHAPE, preprocess, to_native, volume_key
 from inference.preprocess.template import Template, TemplateError, load_template
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "load_template",
     "preprocess",
     "to_native",
+    "volume_key",
 ]

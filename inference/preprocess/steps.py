@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the library's own short name
 
+from inference.feature_cache import cache_key
 from inference.preprocess.bias import GRID_MM, estimate_log_bias
 from inference.preprocess.images import coarsen, grid_image, head_mask, resample, to_image
 from inference.preprocess.prepared import Preprocessed, PreprocessError, Quality
@@ -66,6 +67,11 @@ def preprocess(volume: Volume, template: Template, *, shape: tuple[int, int, int
         template_to_source=found.matrix,
         quality=quality,
     )
+
+
+def volume_key(digest: str, role: str, template: Template, shape: tuple[int, int, int]) -> str:
+    """Return the cache's name for a scan's volume in the model's space; `digest` is that of the scan's content."""
+    return cache_key("volume", digest, role, template.digest, PREPROCESSING_VERSION, "x".join(map(str, shape)))
 
 
 def to_native(values: NDArray[np.float32], preprocessed: Preprocessed, volume: Volume) -> NDArray[np.float32]:
