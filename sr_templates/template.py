@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sr_templates.codings import CodeText, CodingScheme, Line
 from sr_templates.errors import ReportError, TemplateError
+from sr_templates.risk_levels import contradictions
 from sr_templates.words import Words
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ class OutputTemplate(_Strict):
             found = [(band.lower, band.upper) for band in self.bands]
             msg = f"bands: expected to tile 0 to 1 without gap or overlap, found {found}"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _bands_agree_with_their_codes(self) -> OutputTemplate:
+        found = list(contradictions([(band.label, band.code) for band in self.bands]))
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
     @property

@@ -144,6 +144,29 @@ def test_a_name_is_one_line_and_asserts_no_finding(old: str, new: str, message: 
         parse_template(TEXT.replace(old, new), origin="test.yaml")
 
 
+LOW, HIGH = (
+    '{value: "75976002", scheme: SCT, meaning: Low risk}',
+    '{value: "15508007", scheme: SCT, meaning: High risk}',
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("label: Low risk,", "label: High risk,", "75976002 of SCT is 'Low risk', which 'High risk' contradicts"),
+        ("label: Low risk,", "label: HIGH,", "75976002 of SCT is 'Low risk', which 'HIGH' contradicts"),
+        (LOW, LOW.replace("Low", "High"), "75976002 of SCT is 'Low risk', which 'High risk' contradicts"),
+        (f"label: High risk, code: {HIGH}", f"label: Hohes Risiko, code: {LOW}", "found Low risk, Moderate risk, Low"),
+        (f"label: Low risk, code: {LOW}", f"label: Gering, code: {HIGH}", "found High risk, Moderate risk, High"),
+    ],
+)
+def test_a_band_does_not_contradict_its_code(old: str, new: str, message: str) -> None:
+    """A viewer may show the label and a registry read the code: they must not say low and high of one patient."""
+    assert old in TEXT
+    with pytest.raises(TemplateError, match=message):
+        parse_template(TEXT.replace(old, new), origin="test.yaml")
+
+
 @pytest.mark.parametrize(
     ("probability", "label"),
     [(0.0, "Low risk"), (0.3299, "Low risk"), (0.33, "Moderate risk"), (0.66, "High risk"), (1.0, "High risk")],
