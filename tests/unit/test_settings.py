@@ -81,6 +81,18 @@ def test_every_problem_is_told_at_once_with_file_key_value_and_rule(tmp_path: Pa
             f"{NODE}{OPEN}database: {{url: mysql://x}}\ntasks: [x]",
             "expected a URL that starts with",
         ),
+        (
+            f"{NODE}receive: {{peers: [{{ae_title: A, hosts: [10.0.0.0/33], default_issuer: X}}]}}\ntasks: [x]",
+            "receive.peers.0.hosts: Value error, '10.0.0.0/33' does not appear to be an IPv4 or IPv6 network",
+        ),
+        (
+            f"{NODE}receive: {{allow_unknown_peers: true, hl7: {{hosts: [localhost]}}}}\ntasks: [x]",
+            "receive.hl7.hosts: Value error, 'localhost' does not appear to be an IPv4 or IPv6 network",
+        ),
+        (
+            f"{NODE}{OPEN}pacs: [{{name: a, priors: {{study_description: '('}}}}]\ntasks: [x]",
+            "pacs.0.priors.study_description = '(': Value error, not a regular expression",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, told: str) -> None:
