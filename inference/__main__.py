@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from inference.cli_predict import benchmark, phantom, predict
-from inference.cli_training import cohort, evaluate, export, finetune_command, pretrain_command, reproduce
+from inference.cli_training import cohort, finetune_command, pretrain_command
 
 
 @click.group()
@@ -13,7 +13,7 @@ def main() -> None:
     """Phantoms, training, evaluation and prediction of temporal brain-MRI models. Research use only."""
 
 
-for _command in (phantom, cohort, pretrain_command, finetune_command, export, evaluate, reproduce, predict, benchmark):
+for _command in (phantom, cohort, pretrain_command, finetune_command, predict, benchmark):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Verbs that render phantoms for training, train, package and score: `python -m inference ...`."""
+"""Verbs that train: `python -m inference cohort|pretrain|finetune`, on one CPU, one GPU or several."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from inference.bundle import load, shipped
-from inference.evaluation.scores import score_cohort
-from inference.models import SIZES, TemporalNetwork, build
+from inference.bundle import shipped
+from inference.models import SIZES
+from inference.models.temporal import TemporalNetwork
+from inference.training.arms import Arm, Effort, configuration
 from inference.training.cohort import open_cohort
-from inference.training.loops import EpochReport, Report, finetune, pretrain, refine_heads
+from inference.training.fit import EpochReport, Schedule, Session, fit
+from inference.training.lessons import heads_lesson, order_lesson, recurrence_lesson
 from inference.training.phantoms import render_cohort
-from inference.training.recipe import MEMBERS, SHIPPED, SIZE, publish, render_split, train
 
 OUT = click.Path(path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+DEFAULT = Effort()
 _console = Console(stderr=True)
 
 
@@ -31,99 +36,128 @@ _console = Console(stderr=True)
 @click.option("--patients", type=click.IntRange(1), required=True, help="How many patients.")
 @click.option("--first-seed", type=click.IntRange(0), required=True, help="Seed of the first patient.")
 @click.option("--visits", type=click.IntRange(1), help="Fix the number of visits (default: 2 to 8 are drawn).")
-def cohort(out: Path, patients: int, first_seed: int, visits: int | None) -> None:
+@click.option("--size", type=click.Choice(sorted(SIZES)), default="small", show_default=True, help="Whose grid.")
+def cohort(*, out: Path, patients: int, first_seed: int, visits: int | None, size: str) -> None:
     """Render phantoms in the model's space, for training and scoring."""
-    shape = SIZES[SIZE].input_shape
-    with _bar("rendering", patients) as advance:
+    with progress_bar("rendering", patients) as advance:
         seeds = range(first_seed, first_seed + patients)
-        done = render_cohort(out, seeds, shape=shape, n_visits=visits, advance=advance)
+        done = render_cohort(out, seeds, shape=SIZES[size].input_shape, n_visits=visits, advance=advance)
     click.echo(f"{len(done)} patients, {len(done.volumes)} scans in {out}")
 
 
+def _training(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that both rounds of training share."""
+    options = [
+        click.option("--cohort", "folder", type=FOLDER, required=True, help="Cohort to train on."),
+        click.option("--validation", type=FOLDER, required=True, help="Cohort of other patients; chooses the epoch."),
+        click.option("--out", type=OUT, required=True, help="File for the weights."),
+        click.option("--size", type=click.Choice(sorted(SIZES)), default="small", show_default=True),
+        click.option("--width", type=click.IntRange(1), help="Of the encoder (default: the size's)."),
+        click.option("--epochs", type=click.IntRange(1), default=1, show_default=True),
+        click.option("--batch-patients", type=click.IntRange(1), default=DEFAULT.batch_patients, show_default=True),
+        click.option("--encoder-rate", type=float, default=DEFAULT.encoder_rate, show_default=True),
+        click.option("--head-rate", type=float, default=DEFAULT.head_rate, show_default=True),
+        click.option(
+            "--layer-decay",
+            type=click.FloatRange(0, 1),
+            default=DEFAULT.layer_decay,
+            show_default=True,
+            help="How much slower each earlier stage of the encoder learns.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--patience", type=click.IntRange(1), default=3, show_default=True),
+        click.option("--accelerator", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option("--devices", default="1", show_default=True, help="How many, or auto."),
+        click.option("--precision", default="32-true", show_default=True, help="32-true, bf16-mixed or 16-mixed."),
+        click.option("--checkpoints", type=OUT, help="Folder; a run that was stopped goes on from it."),
+        click.option("--logs", type=OUT, help="Folder for TensorBoard."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command("pretrain")
-@click.option("--cohort", "folder", type=FOLDER, required=True, help="Cohort to train on.")
-@click.option("--validation", type=FOLDER, required=True, help="Cohort of other patients, to choose the epoch.")
-@click.option("--out", type=OUT, required=True, help="File for the weights.")
-@click.option("--epochs", type=click.IntRange(1), default=SHIPPED.pretext.epochs, show_default=True)
-@click.option("--seed", type=int, default=SHIPPED.seed, show_default=True)
-def pretrain_command(folder: Path, validation: Path, out: Path, epochs: int, seed: int) -> None:
-    """Teach the small network the order of scans (no labels)."""
-    torch.manual_seed(seed)
-    network = build(SIZE, members=MEMBERS)
-    schedule = replace(SHIPPED.pretext, epochs=epochs, seed=seed)
-    with _bar("order pretext", epochs) as advance:
-        report = _report("order pretext", advance)
-        network = pretrain(network, open_cohort(folder), open_cohort(validation), schedule, report)
-    torch.save(network.state_dict(), out)
+@_training
+@click.option("--sham", is_flag=True, help="Random order labels: the control that must teach nothing.")
+def pretrain_command(*, folder: Path, validation: Path, out: Path, sham: bool, **how: object) -> None:
+    """Teach the network the order of scans (no labels)."""
+    asked = _Asked(how)
+    learn_from = open_cohort(folder)
+    torch.manual_seed(asked.schedule.seed)
+    lesson = order_lesson(learn_from, open_cohort(validation), patients=np.arange(len(learn_from)), sham=sham)
+    with asked.session(asked.schedule.epochs) as session:
+        network = fit(TemporalNetwork(configuration(Arm.ORDER, asked.effort)), lesson, asked.schedule, session)
+    _keep(network, out, session)
 
 
 @click.command("finetune")
-@click.option("--cohort", "folder", type=FOLDER, required=True, help="Cohort to train on.")
-@click.option("--validation", type=FOLDER, required=True, help="Cohort of other patients, to choose the epoch.")
-@click.option("--weights", type=FILE, required=True, help="Weights to start from, as `pretrain` writes them.")
-@click.option("--out", type=OUT, required=True, help="File for the weights.")
-@click.option("--epochs", type=click.IntRange(1), default=SHIPPED.recurrence.epochs, show_default=True)
-def finetune_command(folder: Path, validation: Path, weights: Path, out: Path, epochs: int) -> None:
+@_training
+@click.option("--weights", type=FILE, help="Weights to start from, as `pretrain` writes them (default: random).")
+@click.option("--time-gap", is_flag=True, help="Let the network see when scans were acquired (not as published).")
+@click.option("--single", is_flag=True, help="From every scan alone, with its own label: the baseline.")
+@click.option(
+    "--heads-epochs",
+    type=click.IntRange(0),
+    default=DEFAULT.heads_epochs,
+    show_default=True,
+    help="Epochs of the heads alone afterwards, the encoder resting.",
+)
+def finetune_command(
+    *,
+    folder: Path,
+    validation: Path,
+    out: Path,
+    weights: Path | None,
+    time_gap: bool,
+    single: bool,
+    heads_epochs: int,
+    **how: object,
+) -> None:
     """Teach recurrence within 365 days of the last scan: end to end, then the heads on resting features."""
-    train_on, validate_on = open_cohort(folder), open_cohort(validation)
-    schedule = replace(SHIPPED.recurrence, epochs=epochs)
-    with _bar("recurrence", epochs + SHIPPED.heads.epochs) as advance:
-        network = finetune(_with_weights(weights), train_on, validate_on, schedule, _report("recurrence", advance))
-        network = refine_heads(network, train_on, validate_on, SHIPPED.heads, _report("heads", advance))
-    torch.save(network.state_dict(), out)
+    asked = _Asked(how)
+    learn_from, choose_on = open_cohort(folder), open_cohort(validation)
+    everyone, schedule = np.arange(len(learn_from)), asked.schedule
+    torch.manual_seed(schedule.seed)
+    network = TemporalNetwork(configuration(Arm.GAP if time_gap else Arm.ORDER, asked.effort))
+    if weights is not None:
+        _load(network, weights)
+    with asked.session(schedule.epochs + heads_epochs) as session:
+        lesson = recurrence_lesson(learn_from, choose_on, patients=everyone, single=single)
+        network = fit(network, lesson, schedule, session)
+        if heads_epochs:
+            lesson = heads_lesson(network, learn_from, choose_on, patients=everyone, single=single)
+            last = replace(schedule, epochs=heads_epochs, head_rate=DEFAULT.heads_rate, patience=6)
+            network = fit(network, lesson, last, session)
+    _keep(network, out, session)
 
 
-@click.command()
-@click.option("--weights", type=FILE, required=True, help="Weights as `finetune` writes them.")
-@click.option("--training", type=FOLDER, required=True, help="Cohort that was trained on, to state its ranges.")
-@click.option("--calibration", type=FOLDER, required=True, help="Cohort to fit Platt scaling on.")
-@click.option("--test", type=FOLDER, required=True, help="Unseen cohort, patients of 6 visits, to score on.")
-@click.option("--out", type=OUT, required=True, help="Folder of the bundle.")
-def export(weights: Path, training: Path, calibration: Path, test: Path, out: Path) -> None:
-    """Calibrate, score and write a MONAI Bundle with its model card."""
-    digest = publish(
-        out,
-        _with_weights(weights),
-        training=open_cohort(training),
-        calibration=open_cohort(calibration),
-        test=open_cohort(test),
-        command="python -m inference cohort, pretrain, finetune, export",
-    )
-    click.echo(digest)
+class _Asked:
+    """The options that both rounds of training share, as the values that training takes."""
 
+    def __init__(self, options: dict[str, object]) -> None:
+        taken = {name: options[name] for name in ("encoder_rate", "head_rate", "layer_decay", "batch_patients")}
+        self.effort = Effort(size=str(options["size"]), width=options["width"], **taken)  # type: ignore[arg-type]  # click has checked them
+        once = {name: options[name] for name in ("epochs", "seed", "patience")}
+        self.schedule = Schedule(**taken, **once)  # type: ignore[arg-type]  # click has checked them
+        self._options = options
 
-@click.command()
-@click.option("--bundle", default="phantom_recurrence", show_default=True, help="Shipped name, or a folder.")
-@click.option("--cohort", "folder", type=FOLDER, required=True, help="Unseen cohort, patients of 6 visits.")
-def evaluate(bundle: str, folder: Path) -> None:
-    """Score a bundle on rendered phantoms: one JSON line per number of scans."""
-    loaded = load(bundle_folder(bundle))
-    for each in score_cohort(loaded.network, open_cohort(folder), loaded.metadata.outputs[0].calibration):
-        click.echo(each.model_dump_json())
-
-
-@click.command()
-@click.option("--work", type=OUT, required=True, help="Folder for rendered cohorts (about 2 GB); reused if complete.")
-@click.option("--out", type=OUT, required=True, help="Folder of the bundle.")
-def reproduce(work: Path, out: Path) -> None:
-    """Make the shipped bundle from nothing: render, pretrain, fine-tune, calibrate, score, export."""
-    rendered = {}
-    for split in (SHIPPED.train, SHIPPED.validation, SHIPPED.calibration, SHIPPED.test):
-        with _bar(f"rendering {split.name}", split.patients) as advance:
-            rendered[split.name] = render_split(work, split, advance)
-
-    epochs = SHIPPED.pretext.epochs + SHIPPED.recurrence.epochs + SHIPPED.heads.epochs
-    with _bar("training", epochs) as advance:
-        network = train(SHIPPED, rendered["train"], rendered["validation"], lambda name: _report(name, advance))
-    digest = publish(
-        out,
-        network,
-        training=rendered["train"],
-        calibration=rendered["calibration"],
-        test=rendered["test"],
-        command="python -m inference reproduce --work WORK --out inference/bundles/phantom_recurrence",
-    )
-    click.echo(digest)
+    @contextmanager
+    def session(self, epochs: int) -> Iterator[Session]:
+        """Start the devices that were asked for and show the epochs."""
+        options = self._options
+        logger = TensorBoardLogger(str(options["logs"])) if options["logs"] else None
+        fabric = Fabric(
+            accelerator=str(options["accelerator"]),
+            devices=options["devices"],  # type: ignore[arg-type]  # a number or "auto", as text
+            precision=options["precision"],  # type: ignore[arg-type]  # Fabric names what it does not know
+            loggers=logger,
+        )
+        fabric.launch()
+        with progress_bar("training", epochs) as advance:
+            checkpoints = options["checkpoints"]
+            assert checkpoints is None or isinstance(checkpoints, Path)  # noqa: S101 - as click converts it
+            yield Session(fabric=fabric, checkpoints=checkpoints, report=lambda epoch: _tell(epoch, advance))
 
 
 def bundle_folder(name: str) -> Path:
@@ -131,27 +165,31 @@ def bundle_folder(name: str) -> Path:
     return Path(name) if Path(name).is_dir() else shipped(name)
 
 
-def _with_weights(path: Path) -> TemporalNetwork:
-    """Build the small network with weights from a file."""
-    network = build(SIZE, members=MEMBERS)
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return network
-
-
-def _report(name: str, advance: Callable[[], None]) -> Report:
-    """Return a report that prints every epoch and moves a bar."""
-
-    def report(epoch: EpochReport) -> None:
-        _console.print(f"{name}, epoch {epoch.epoch + 1}: loss {epoch.loss:.4f}, validation {epoch.validation:.3f}")
-        advance()
-
-    return report
-
-
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+def progress_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a progress bar and yield what moves it by one."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)
+
+
+def _tell(epoch: EpochReport, advance: Callable[[], None]) -> None:
+    """Print an epoch and move the bar."""
+    told = f"{epoch.lesson}, epoch {epoch.epoch + 1}: loss {epoch.loss:.4f}, validation {epoch.validation:.3f}"
+    _console.print(told)
+    advance()
+
+
+def _load(network: TemporalNetwork, path: Path) -> None:
+    """Load weights; a new time-gap input starts as it was drawn."""
+    missing, unexpected = network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=False)
+    if unexpected or any(".gap." not in each for each in missing):
+        raise click.UsageError(f"{path}: expected weights of this size and width, found others")
+    network.reset_classifiers()
+
+
+def _keep(network: TemporalNetwork, path: Path, session: Session) -> None:
+    """Write the weights, once."""
+    if session.fabric.is_global_zero:
+        torch.save(network.state_dict(), path)

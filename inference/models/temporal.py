@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
 ATTENTION_HEADS = 8
 _ENCODER_BATCH = 24  # volumes at once, without gradients: bounds memory on long time lines
@@ -48,6 +48,7 @@ class TemporalConfig:
     bright_from: float | None = None  # read only what exceeds this multiple of the brain's mean
     residual: bool = False
     standardise: bool = False  # features to mean 0, SD 1 over the training scans
+    time_gap: bool = False  # add when each scan was acquired to its features; the published method does not
     members: int = 1  # heads of the ensemble over the one encoder
 
     @property
@@ -57,7 +58,7 @@ class TemporalConfig:
 
 
 # Source of "published": research of record §1.3; its 96 x 128 x 96 is (X, Y, Z), which reads the same as (Z, Y, X).
-SIZES: Mapping[str, TemporalConfig] = {
+SIZES: dict[str, TemporalConfig] = {
     "published": TemporalConfig(width=64, input_shape=(96, 128, 96), hidden=512),
     "small": TemporalConfig(
         width=16,
@@ -78,13 +79,19 @@ class TemporalHead(nn.Module):
     def __init__(self, config: TemporalConfig) -> None:
         super().__init__()
         self.residual = config.residual
+        self.gap = nn.Linear(2, config.features) if config.time_gap else None
         self.attention = nn.MultiheadAttention(config.features, ATTENTION_HEADS, batch_first=True)
         self.lstm = nn.LSTM(config.features, config.hidden, batch_first=True)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden, config.outputs)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits (B, outputs) from features (B, T, D) whose first `lengths[b]` places are real."""
+    def forward(self, features: Tensor, lengths: Tensor, days: Tensor | None = None) -> Tensor:
+        """Return logits (B, outputs) from features (B, T, D) whose first `lengths[b]` places are real.
+
+        `days` (B, T), from any origin, count only in a network with `time_gap`; None hides them from it.
+        """
+        if self.gap is not None and days is not None:
+            features = features + self.gap(_gaps(days.to(features), lengths.to(features.device)))
         places = torch.arange(features.shape[1], device=features.device)
         padding = places[None, :] >= lengths.to(features.device)[:, None]  # (B, T)
         mixed, _ = self.attention(features, features, features, key_padding_mask=padding, need_weights=False)
@@ -115,6 +122,17 @@ class TemporalNetwork(nn.Module):
         self.norm = nn.BatchNorm1d(config.features, affine=False) if config.standardise else nn.Identity()
         self.heads = nn.ModuleList(TemporalHead(config) for _ in range(config.members))
 
+    def stages(self) -> list[nn.Module]:
+        """Return the encoder's parts from input to output, for learning rates that differ between them."""
+        encoder = self.encoder
+        return [
+            nn.ModuleList([encoder.conv1, encoder.bn1]),
+            encoder.layer1,
+            encoder.layer2,
+            encoder.layer3,
+            encoder.layer4,
+        ]
+
     def reset_classifiers(self) -> None:
         """Give every head a new last layer, for another question than the one it was trained on."""
         for module in self.heads:
@@ -136,9 +154,9 @@ class TemporalNetwork(nn.Module):
         features: Tensor = self.norm(self.encoder(inner.contiguous(memory_format=torch.channels_last_3d)))
         return features
 
-    def head(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return every member's logits (members, B, outputs) from features (B, T, D)."""
-        return torch.stack([head(features, lengths) for head in self.heads])
+    def head(self, features: Tensor, lengths: Tensor, days: Tensor | None = None) -> Tensor:
+        """Return every member's logits (members, B, outputs) from features (B, T, D); `days` (B, T) as in a head."""
+        return torch.stack([head(features, lengths, days) for head in self.heads])
 
     def forward(self, volumes: Tensor, lengths: Tensor) -> Tensor:
         """Return the members' mean logits (B, outputs) of volumes (B, T, C, Z, Y, X); padded places are not read."""
@@ -150,6 +168,13 @@ class TemporalNetwork(nn.Module):
         encoded = self.encode(volumes[real])  # (sum of lengths, D)
         features = encoded.new_zeros((*real.shape, encoded.shape[-1]))
         return features.masked_scatter(real[..., None], encoded)
+
+
+def _gaps(days: Tensor, lengths: Tensor) -> Tensor:
+    """Return (B, T, 2): log of the days since the scan before, and years before the newest of `lengths[b]` scans."""
+    since = torch.diff(days, dim=1, prepend=days[:, :1]).clamp(min=0)
+    newest = days.gather(1, lengths[:, None] - 1)
+    return torch.stack([torch.log1p(since) / 6, (newest - days).clamp(min=0) / 365], dim=-1)
 
 
 def _brain_mean(volumes: Tensor) -> Tensor:

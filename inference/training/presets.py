@@ -1,0 +1,134 @@
+"""How large the experiment is: for a test, for two CPU cores and at most two hours, for a real GPU.
+
+Patients of all populations come from disjoint ranges of seeds, fixed in the phantom's protocol before any training;
+demonstrations use seeds below 100000, so that no weight has seen them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from inference.phantom import Dials
+from inference.training.arms import Effort
+
+MAIN_GROWTH = Dials().slope_mean_per_year
+_FIRST_SEEDS = {"train": 100_000, "validation": 200_000, "calibration": 300_000, "test": 400_000, "shifted": 500_000}
+_GROWTH_FIRST_SEED, _GROWTH_STRIDE = 700_000, 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhantomGroup:
+    """Phantoms of one purpose: `patients` seeds from `first_seed` on."""
+
+    name: str
+    first_seed: int
+    patients: int
+    dials: Dials = field(default_factory=Dials)
+    shifted: bool = False
+
+    @property
+    def seeds(self) -> range:
+        """Return the seeds of its patients."""
+        return range(self.first_seed, self.first_seed + self.patients)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """Every number of patients, seeds and trials; equal presets give equal experiments on one machine."""
+
+    name: str
+    effort: Effort
+    seeds: int  # members of every arm; each leaves out another fold of the training patients
+    encoder_rates: tuple[float, ...]  # tuning trials of every arm, on validation, with the first seed
+    train: int
+    validation: int
+    calibration: int
+    test: int
+    shifted: int
+    growths: tuple[float, ...]  # beside the main one
+    growth_train: int
+    growth_validation: int
+    growth_test: int
+    confound_patients: int
+    saliency_patients: int
+    parity_patients: int
+    resamples: int = 2000
+
+    def population(self, name: str) -> PhantomGroup:
+        """Return one of train, validation, calibration, test and shifted.
+
+        Raises:
+            KeyError: if there is none of that name.
+        """
+        patients = {each: getattr(self, each) for each in _FIRST_SEEDS}[name]
+        return PhantomGroup(name=name, first_seed=_FIRST_SEEDS[name], patients=patients, shifted=name == "shifted")
+
+    def growth_population(self, growth: float, purpose: str) -> PhantomGroup:
+        """Return the train, validation or test patients with another mean growth."""
+        sizes = {"train": self.growth_train, "validation": self.growth_validation, "test": self.growth_test}
+        start = _GROWTH_FIRST_SEED + self.growths.index(growth) * _GROWTH_STRIDE + list(sizes).index(purpose) * 10_000
+        return PhantomGroup(
+            name=f"growth-{growth:g}-{purpose}",
+            first_seed=start,
+            patients=sizes[purpose],
+            dials=replace(Dials(), slope_mean_per_year=growth),
+        )
+
+
+PRESETS = {
+    "smoke": Preset(
+        name="smoke",
+        effort=Effort(width=8, heads_epochs=1),
+        seeds=2,
+        encoder_rates=(1e-3,),
+        train=10,
+        validation=10,
+        calibration=12,
+        test=12,
+        shifted=6,
+        growths=(0.0,),
+        growth_train=8,
+        growth_validation=6,
+        growth_test=8,
+        confound_patients=6,
+        saliency_patients=1,
+        parity_patients=1,
+        resamples=100,
+    ),
+    "cpu": Preset(
+        name="cpu",
+        effort=Effort(width=8),
+        seeds=3,
+        encoder_rates=(1e-3, 2e-3),
+        train=1500,
+        validation=300,
+        calibration=500,
+        test=1000,
+        shifted=400,
+        growths=(0.0, 1.2),
+        growth_train=700,
+        growth_validation=150,
+        growth_test=600,
+        confound_patients=400,
+        saliency_patients=40,
+        parity_patients=20,
+    ),
+    "gpu": Preset(
+        name="gpu",
+        effort=Effort(size="published", pretext_epochs=4, recurrence_epochs=8, batch_patients=16),
+        seeds=5,
+        encoder_rates=(1e-4, 3e-4, 1e-3),
+        train=4000,
+        validation=600,
+        calibration=1000,
+        test=2000,
+        shifted=1000,
+        growths=(0.0, 1.2),
+        growth_train=2000,
+        growth_validation=300,
+        growth_test=1000,
+        confound_patients=1000,
+        saliency_patients=100,
+        parity_patients=40,
+    ),
+}
