@@ -1,18 +1,20 @@
 """MONAI Bundles of temporal networks: read with suspicion, written with everything that a report must say.
 
 A bundle is a folder: `configs/metadata.json` (MONAI's fields and ours), `configs/inference.json` (the network's
-definition), `models/model.pt` (a state dict, float16), `docs/README.md` (the model card). It is pinned by a digest,
-and the digest is compared before a byte of it is parsed. No expression of a config is ever evaluated here: the network
-definition may name `inference.models.build` and nothing else.
+definition), `models/model.pt` (a state dict, float16), `models/novelty.npz` where the bundle knows what it has seen,
+`docs/README.md` (the model card). It is pinned by a digest, and the digest is compared before a byte of it is parsed.
+No expression of a config is ever evaluated here: the network definition may name `inference.models.build` and nothing
+else.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import monai
 import numpy as np
@@ -22,6 +24,7 @@ from inference.bundle_files import (
     CARD,
     INFERENCE,
     METADATA,
+    NOVELTY,
     WEIGHTS,
     BundleError,
     Calibration,
@@ -35,7 +38,8 @@ from inference.bundle_files import (
     parse,
     shipped,
 )
-from inference.models import SIZES, TemporalNetwork, build
+from inference.models import SIZES, Ensemble, Network, build
+from inference.novelty import FeatureDistribution
 from inference.results import ModelCard
 
 __all__ = [
@@ -50,6 +54,7 @@ __all__ = [
     "Score",
     "TrainingRanges",
     "bundle_digest",
+    "definition_of",
     "load",
     "save",
     "shipped",
@@ -64,7 +69,8 @@ class Bundle:
     digest: str
     metadata: Metadata
     definition: NetworkDefinition
-    network: TemporalNetwork
+    network: Network
+    features: FeatureDistribution | None = None  # of calibration scans, where the metadata speaks of novelty
 
     @property
     def card(self) -> ModelCard:
@@ -91,9 +97,16 @@ def load(folder: Path, *, expected_digest: str | None = None) -> Bundle:
     metadata = parse(folder / METADATA, Metadata, None)
     definition = parse(folder / INFERENCE, NetworkDefinition, "network_def")
     _check_agreement(folder, metadata, definition)
-    network = build(definition.size, outputs=definition.outputs, members=definition.members)
+    network = build(**definition.model_dump(exclude={"target"}))
     _load_weights(folder / WEIGHTS, network)
-    return Bundle(folder=folder, digest=digest, metadata=metadata, definition=definition, network=network.eval())
+    return Bundle(
+        folder=folder,
+        digest=digest,
+        metadata=metadata,
+        definition=definition,
+        network=network.eval(),
+        features=None if metadata.novelty is None else _load_features(folder / NOVELTY, network),
+    )
 
 
 def _check_agreement(folder: Path, metadata: Metadata, definition: NetworkDefinition) -> None:
@@ -105,7 +118,7 @@ def _check_agreement(folder: Path, metadata: Metadata, definition: NetworkDefini
         raise BundleError(f"{folder}: metadata says input {metadata.input_shape}, the network takes {shape}")
 
 
-def _load_weights(path: Path, network: TemporalNetwork) -> None:
+def _load_weights(path: Path, network: Network) -> None:
     """Load a state dict without unpickling anything but tensors."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -116,15 +129,60 @@ def _load_weights(path: Path, network: TemporalNetwork) -> None:
         raise BundleError(f"{path}: expected the weights of this network, found {type(error).__name__}") from error
 
 
-def save(folder: Path, *, network: TemporalNetwork, definition: NetworkDefinition, metadata: Metadata) -> str:
-    """Write a bundle (weights as float16) and return its digest; the model card is written apart."""
+def _load_features(path: Path, network: Network) -> FeatureDistribution:
+    """Load where the features of calibration scans lie, for as many encoders and features as the network has."""
+    try:
+        found = FeatureDistribution.load(path)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path}: expected a feature distribution, found {type(error).__name__}: {error}") from error
+    if found.mean.shape != (expected := _features_shape(network)):
+        raise BundleError(f"{path}: expected features of shape {expected}, found {found.mean.shape}")
+    return found
+
+
+def _features_shape(network: Network) -> tuple[int, int]:
+    """Return the number of encoders and of features of each."""
+    encoders = network.config.members if isinstance(network, Ensemble) else 1
+    return encoders, network.config.features
+
+
+def save(
+    folder: Path,
+    *,
+    network: Network,
+    definition: NetworkDefinition,
+    metadata: Metadata,
+    features: FeatureDistribution | None = None,
+) -> str:
+    """Write a bundle (weights as float16) and return its digest; the model card is written apart.
+
+    Raises:
+        BundleError: if the metadata speaks of novelty and no distribution is given, or the other way round.
+    """
+    if (metadata.novelty is None) != (features is None):
+        raise BundleError(f"{folder}: expected novelty in the metadata and a feature distribution, or neither")
     for path in (METADATA, INFERENCE, WEIGHTS):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
     state = {key: each.half() if each.is_floating_point() else each for key, each in network.state_dict().items()}
     torch.save(state, folder / WEIGHTS)
+    (folder / NOVELTY).unlink(missing_ok=True)
+    if features is not None:
+        features.save(folder / NOVELTY)
     (folder / METADATA).write_text(metadata.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
     (folder / INFERENCE).write_text(json.dumps(_inference_config(definition), indent=2) + "\n", encoding="utf-8")
     return bundle_digest(folder)
+
+
+def definition_of(network: Network, size: Literal["small", "published"] = "small") -> NetworkDefinition:
+    """Return how `build` makes a network of this shape, which is one of `size` but for its width and members."""
+    config = network.config
+    return NetworkDefinition(
+        size=size,
+        outputs=config.outputs,
+        members=config.members,
+        width=None if config.width == SIZES[size].width else config.width,
+        own_encoders=isinstance(network, Ensemble),
+    )
 
 
 def _inference_config(definition: NetworkDefinition) -> dict[str, Any]:
@@ -133,7 +191,7 @@ def _inference_config(definition: NetworkDefinition) -> dict[str, Any]:
         "imports": ["$import torch"],
         "bundle_root": ".",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": definition.model_dump(by_alias=True),
+        "network_def": definition.model_dump(by_alias=True, exclude_none=True),
         "weights": "$torch.load(@bundle_root + '/models/model.pt', map_location='cpu', weights_only=True)",
         "network": "$@network_def.to(@device)",
         "initialize": ["$@network.load_state_dict(@weights)", "$@network.eval()"],

@@ -5,48 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from inference.bundle_parts import Calibration, Conformal, Novelty, OperatingPoint, Part, Probability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = [
+    "CARD",
+    "INFERENCE",
+    "METADATA",
+    "NOVELTY",
+    "WEIGHTS",
+    "BundleError",
+    "Calibration",
+    "Conformal",
+    "Metadata",
+    "NetworkDefinition",
+    "Novelty",
+    "OperatingPoint",
+    "OutputDefinition",
+    "Part",
+    "Score",
+    "TrainingRanges",
+    "bundle_digest",
+    "parse",
+    "read_metadata",
+    "shipped",
+]
+
 METADATA = Path("configs/metadata.json")
 INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.pt")
+NOVELTY = Path("models/novelty.npz")  # only where the metadata speaks of novelty
 CARD = Path("docs/README.md")
 _NOT_DIGESTED = ("docs", "__pycache__")
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 
 PartT = TypeVar("PartT", bound="Part")
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class BundleError(ValueError):
     """A bundle cannot be used; the message says which file, what was expected and what was found."""
-
-
-class Part(BaseModel):
-    """A piece of a bundle's JSON: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Calibration(Part):
-    """Platt scaling of one output: calibrated = sigmoid(slope x logit + intercept)."""
-
-    slope: float = 1.0
-    intercept: float = 0.0
-
-
-class OperatingPoint(Part):
-    """A threshold on the calibrated probability and what it reached on unseen data."""
-
-    name: str
-    threshold: Probability
-    sensitivity: Probability
-    specificity: Probability
 
 
 class OutputDefinition(Part):
@@ -55,6 +58,7 @@ class OutputDefinition(Part):
     name: str
     meaning: str
     calibration: Calibration = Calibration()
+    conformal: Conformal | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
 
 
@@ -88,7 +92,7 @@ class Metadata(Part):
     monai_version: str
     pytorch_version: str
     numpy_version: str
-    required_packages_version: dict[str, str] = {}
+    required_packages_version: dict[str, str] = Field(default_factory=dict)
     name: str
     task: str
     description: str
@@ -105,6 +109,7 @@ class Metadata(Part):
     outputs: tuple[OutputDefinition, ...] = Field(min_length=1)
     horizon_days: int = Field(gt=0)
     training_ranges: TrainingRanges
+    novelty: Novelty | None = None
     scores: tuple[Score, ...] = ()
 
     @model_validator(mode="after")
@@ -117,12 +122,17 @@ class Metadata(Part):
 
 
 class NetworkDefinition(Part):
-    """The `network_def` of `inference.json`."""
+    """The `network_def` of `inference.json`: what `inference.models.build` is called with.
+
+    Members are heads over one encoder, or whole networks that were trained apart, each with an encoder of its own.
+    """
 
     target: Literal["inference.models.build"] = Field(alias="_target_", default="inference.models.build")
     size: Literal["small", "published"]
     outputs: int = Field(ge=1, default=1)
-    members: int = Field(ge=1, le=16, default=1)
+    members: int = Field(ge=1, le=32, default=1)
+    width: int | None = Field(ge=1, le=256, default=None)  # None: as `size` has it
+    own_encoders: bool = False
 
 
 def shipped(name: str) -> Path:

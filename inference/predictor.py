@@ -4,6 +4,10 @@ What depends on one scan only (its volume in the model's space, its features) is
 made of everything it depends on; a new time point then costs one scan's work. The head runs on every prefix of the
 features, which gives the risk as it stood after each scan.
 
+Where the bundle says so, a run that cannot be trusted abstains: a scan unlike those of calibration, or a conformal set
+that holds both answers or neither. An abstention has a reason and neither number nor saliency map: a map of where the
+model looked would be read as an answer.
+
 On a CPU scans are encoded one by one and prefixes are answered without padding, so that a run gives the same bits
 whether its features were cached or not (for one library build and number of threads). On CUDA the missing scans of a
 run are encoded as one batch in bfloat16; cached and fresh features may then differ in the last bits.
@@ -19,7 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from inference.answer import output, time_line_flags
+from inference.answer import age_flags, output, time_line_flags
+from inference.doubts import abstain, conformal_doubts, novelty_doubts, remarks
 from inference.feature_cache import Features, cache_key, recall, recall_or_compute, remember
 from inference.geometry import GeometryError
 from inference.preprocess import (
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from inference.bundle import Bundle
+    from inference.doubts import Doubt
+    from inference.results import Output
 
 
 class PredictorError(ValueError):
@@ -125,6 +132,7 @@ class Predictor:
         scans: Sequence[Scan],
         *,
         saliency_for: Sequence[int] = (-1,),
+        asked_on: date | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Prediction:
         """Answer for the scans, oldest first; of more than the model knows, the newest are used.
@@ -132,7 +140,8 @@ class Predictor:
         Args:
             task: the task's name, for the result.
             scans: at least one, in strictly ascending order of acquisition.
-            saliency_for: indices into `scans`; negative ones count from the newest.
+            saliency_for: indices into `scans`; negative ones count from the newest. Ignored if the run abstains.
+            asked_on: the day of the question, to tell an old newest scan by; None does not ask.
             progress: called with one short sentence before each step.
 
         Raises:
@@ -146,40 +155,63 @@ class Predictor:
         wanted = _saliency_indices(saliency_for, len(scans), skipped)
         prepared = self._prepare(used, tell)
         tell("reading the time line")
-        features = torch.from_numpy(np.stack([each.features for each in prepared])).to(self.device)  # (T, D)
+        encoded = np.stack([each.features for each in prepared])  # (T, D)
+        features = torch.from_numpy(encoded).to(self.device)
+        days = [each.acquired.date() for each in used]
+        gap_days = self.bundle.metadata.training_ranges.gap_days
         flags = [
             *_scan_flags(prepared, skipped),
-            *time_line_flags([each.acquired for each in used], skipped, self.bundle.metadata.training_ranges.gap_days),
+            *time_line_flags([each.acquired for each in used], skipped, gap_days),
+            *age_flags(days[-1], asked_on, gap_days),
         ]
-        result = replace(
-            self._answer(task, [each.acquired.date() for each in used], features),
-            flags=tuple(flags),
-            saliency_method=METHOD if wanted else None,
-        )
+        result = self._answer(task, days, features, distances=self._distances(encoded), skipped=skipped)
+        result = replace(result, flags=(*flags, *result.flags))
+        if result.abstention is not None:
+            return Prediction(result=result, saliency=())
         maps = []
         for place in (index - skipped for index in wanted):
             tell(f"explaining scan {skipped + place + 1} of {len(scans)}")
             preprocessed = prepared[place].preprocessed
             maps.append(self._saliency(used[place], preprocessed, features, place=place, skipped=skipped))
-        return Prediction(result=result, saliency=tuple(maps))
+        return Prediction(result=replace(result, saliency_method=METHOD if maps else None), saliency=tuple(maps))
 
-    def _answer(self, task: str, acquired: Sequence[date], features: Tensor) -> Result:
-        """Return the outputs of all scans, features (T, D), and the primary risk after each of them."""
+    def _answer(
+        self, task: str, acquired: Sequence[date], features: Tensor, *, distances: Sequence[float], skipped: int
+    ) -> Result:
+        """Return the outputs of all scans, features (T, D), and the primary risk after each; or why there are none."""
         metadata = self.bundle.metadata
         prefixes = [self._member_logits(features[: n + 1]) for n in range(len(acquired))]
-        return Result(
+        outputs = tuple(
+            output(definition, prefixes[-1][:, number], n_scans=len(acquired))
+            for number, definition in enumerate(metadata.outputs)
+        )
+        doubts = self._doubts(outputs[0], distances, skipped)
+        abstention = abstain(doubts, n_scans=skipped + len(acquired))
+        limit = metadata.novelty.limit if metadata.novelty else 1.0
+        result = Result(
             task=task,
             model=self.bundle.card,
             horizon_days=metadata.horizon_days,
-            outputs=tuple(
-                output(definition.name, prefixes[-1][:, number], definition.calibration)
-                for number, definition in enumerate(metadata.outputs)
-            ),
+            outputs=outputs,
             trajectory=tuple(
-                PrefixRisk(n_scans=n + 1, acquired=day, probability=self._primary(logits))
-                for n, (day, logits) in enumerate(zip(acquired, prefixes, strict=True))
+                PrefixRisk(n_scans=n, acquired=day, probability=self._primary(logits, n))
+                for n, (day, logits) in enumerate(zip(acquired, prefixes, strict=True), start=1)
             ),
+            flags=tuple(remarks(doubts)),
+            novelty=tuple(each / limit for each in distances),
         )
+        return result if abstention is None else replace(result, outputs=(), trajectory=(), abstention=abstention)
+
+    def _doubts(self, primary: Output, distances: Sequence[float], skipped: int) -> list[Doubt]:
+        """Return what speaks against trusting the primary answer."""
+        novelty, conformal = self.bundle.metadata.novelty, self.bundle.metadata.outputs[0].conformal
+        strange = [] if novelty is None else novelty_doubts(distances, novelty, skipped=skipped)
+        return [*strange, *conformal_doubts(primary, conformal)]
+
+    def _distances(self, encoded: NDArray[np.float32]) -> list[float]:
+        """Return how far each scan, features (T, D), lies from those of calibration; empty where nobody knows."""
+        known = self.bundle.features
+        return [] if known is None else [float(each) for each in known.distances(encoded)]
 
     def _prepare(self, scans: Sequence[Scan], tell: Callable[[str], None]) -> list[PreparedScan]:
         """Recall or compute volumes and features; missing features are encoded together."""
@@ -262,10 +294,9 @@ class Predictor:
             logits = self.network.head(features[None], torch.tensor([features.shape[0]]))[:, 0]
         return np.asarray(logits.cpu().numpy(), dtype=np.float64)
 
-    def _primary(self, logits: NDArray[np.float64]) -> float:
-        """Return the calibrated primary probability of member logits (members, outputs)."""
-        definition = self.bundle.metadata.outputs[0]
-        return output(definition.name, logits[:, 0], definition.calibration).probability
+    def _primary(self, logits: NDArray[np.float64], n_scans: int) -> float:
+        """Return the calibrated primary probability of member logits (members, outputs) on a number of scans."""
+        return output(self.bundle.metadata.outputs[0], logits[:, 0], n_scans=n_scans).probability
 
     def _saliency(
         self, scan: Scan, preprocessed: Preprocessed, features: Tensor, *, place: int, skipped: int

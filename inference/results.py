@@ -29,17 +29,24 @@ class Abstention:
 
     kind: AbstentionKind
     reason: str
+    code: str = ""  # what the reason is about, as a quality flag's code: a report template may have words for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One probability of a model: calibrated, raw, and the 95 % interval of the ensemble (all in 0..1)."""
+    """One probability of a model: calibrated, raw, and the 95 % interval of the ensemble (all in 0..1).
+
+    `possible` are the answers that the conformal set leaves (False before True, maybe none), with the share `coverage`
+    of patients whose outcome is among theirs; None: the bundle has no such set.
+    """
 
     name: str  # as in the bundle's metadata, for example "recurrence_365d"
     probability: float
     raw_probability: float
     lower: float | None = None
     upper: float | None = None
+    possible: tuple[bool, ...] | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +81,11 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The answer of one run. Outputs are empty exactly if the model abstained."""
+    """The answer of one run. Outputs are empty exactly if the model abstained.
+
+    `novelty` says of each used scan, oldest first, how far it lies from what the model was calibrated on, in multiples
+    of what the bundle allows: above 1 is out of distribution. Empty: the bundle cannot tell.
+    """
 
     task: str
     model: ModelCard
@@ -84,6 +95,7 @@ class Result:
     flags: tuple[QualityFlag, ...] = ()
     abstention: Abstention | None = None
     saliency_method: str | None = None
+    novelty: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a result that answers and abstains at once, or does neither.
@@ -105,7 +117,7 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Result:
-        """Rebuild a result from `to_json`.
+        """Rebuild a result from `to_json`, also one that was stored before the newer, optional fields were known.
 
         Raises:
             KeyError: if a field is missing.
@@ -116,15 +128,21 @@ class Result:
             task=fields["task"],
             model=ModelCard(**fields["model"]),
             horizon_days=fields["horizon_days"],
-            outputs=tuple(Output(**each) for each in fields["outputs"]),
+            outputs=tuple(_output(each) for each in fields["outputs"]),
             trajectory=tuple(
                 PrefixRisk(**{**each, "acquired": date.fromisoformat(each["acquired"])})
                 for each in fields["trajectory"]
             ),
             flags=tuple(QualityFlag(**each) for each in fields["flags"]),
-            abstention=abstention and Abstention(kind=AbstentionKind(abstention["kind"]), reason=abstention["reason"]),
+            abstention=abstention and Abstention(**{**abstention, "kind": AbstentionKind(abstention["kind"])}),
             saliency_method=fields["saliency_method"],
+            novelty=tuple(fields.get("novelty", ())),
         )
+
+
+def _output(fields: dict[str, Any]) -> Output:
+    possible = fields.get("possible")
+    return Output(**{**fields, "possible": None if possible is None else tuple(possible)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
