@@ -66,6 +66,7 @@ class Orthanc:
     http_port: int = field(default_factory=free_port)
     dicom_port: int = field(default_factory=free_port)
     node_port: int = 11112  # where it moves to
+    node_ae_title: str = NODE_AE
     dicomweb: bool = False
     process: subprocess.Popen[bytes] | None = None
 
@@ -89,7 +90,7 @@ class Orthanc:
             "DicomAlwaysAllowStore": False,
             "DicomAlwaysAllowEcho": False,
             "DicomCheckModalityHost": True,
-            "DicomModalities": {"node": [NODE_AE, "127.0.0.1", self.node_port]},
+            "DicomModalities": {"node": [self.node_ae_title, "127.0.0.1", self.node_port]},
             "OverwriteInstances": False,
             "Plugins": [DICOMWEB_PLUGIN] if self.dicomweb else [],
         }
