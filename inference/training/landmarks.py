@@ -1,0 +1,77 @@
+"""A patient as seen at fixed times: what a model would have been shown one, two, three years after the first scan.
+
+Source: landmark evaluation of the group behind Tak et al., NEJM AI 2025 (repository LongitudinalEFS), re-implemented
+from its description: scans up to first + 365 t days, thinned evenly to six with the first and the last kept, and the
+label that holds at the newest of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from inference.training.cohort import MAX_SCANS
+from inference.training.labels import HORIZON_DAYS, label_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+YEAR_DAYS = 365
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandmarkRow:
+    """One row of a landmark evaluation: the scans shown (places, oldest first) and the label at the newest of them."""
+
+    year: int
+    places: tuple[int, ...]
+    label: bool
+
+
+def landmark_rows(
+    days: Sequence[int],
+    *,
+    event_day: float | None,
+    follow_up_day: float,
+    min_scans: int = 2,
+    max_scans: int = MAX_SCANS,
+    horizon_days: int = HORIZON_DAYS,
+) -> list[LandmarkRow]:
+    """Return the rows of one patient, a year apart; where the label is not known there is none.
+
+    A year in which no scan was added repeats the row before it, and is left out.
+
+    Args:
+        days: of the scans, ascending; all days count from one origin. Scans on or after the event are never shown.
+        event_day: of the first event, None where none was observed.
+        follow_up_day: last day known to be free of an event, or later than the event.
+        min_scans: fewer than these make no row.
+        max_scans: more than these are thinned.
+        horizon_days: how far the question reaches.
+    """
+    shown = [day for day in days if event_day is None or day < event_day]
+    rows: list[LandmarkRow] = []
+    before = 0
+    for year in range(1, 2 + (shown[-1] - shown[0]) // YEAR_DAYS if shown else 1):
+        count = sum(day <= shown[0] + YEAR_DAYS * year for day in shown)
+        if count == before or count < min_scans:
+            continue
+        before = count
+        label = label_at(shown[count - 1], event_day=event_day, follow_up_day=follow_up_day, horizon_days=horizon_days)
+        if label is not None:
+            rows.append(LandmarkRow(year=year, places=thinned(count, max_scans), label=label))
+    return rows
+
+
+def thinned(count: int, most: int) -> tuple[int, ...]:
+    """Return at most `most` of the places 0 to `count` - 1, evenly spread, the first and the last among them.
+
+    Raises:
+        ValueError: if fewer than two may stay.
+    """
+    if most < 2:
+        msg = f"thinning: expected room for the first and the last scan, found {most}"
+        raise ValueError(msg)
+    if count <= most:
+        return tuple(range(count))
+    return tuple((place * (count - 1) + (most - 1) // 2) // (most - 1) for place in range(most))
