@@ -1,14 +1,11 @@
-"""Discrimination, calibration and the model card, against numbers worked out by hand."""
+"""Discrimination and calibration error, against numbers worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from inference.bundle import Calibration
-from inference.evaluation.calibration import calibrate, fit_platt
 from inference.evaluation.metrics import auroc, auroc_interval, brier, expected_calibration_error
-from inference.evaluation.scores import operating_point
 
 
 def test_auroc_counts_pairs_and_half_of_the_ties() -> None:
@@ -41,27 +38,3 @@ def test_a_constant_that_matches_the_rate_is_calibrated() -> None:
     labels = np.tile([True, False], 50)
     assert expected_calibration_error(np.full(100, 0.5), labels) == pytest.approx(0.0)
     assert expected_calibration_error(np.full(100, 0.9), labels) == pytest.approx(0.4)
-
-
-def test_platt_scaling_recovers_a_known_distortion() -> None:
-    """Logits that were doubled and shifted are brought back."""
-    rng = np.random.default_rng(0)
-    logits = rng.standard_normal(20_000)
-    labels = rng.random(20_000) < calibrate(logits, Calibration())
-    found = fit_platt(2 * logits + 1, labels)
-    assert found.slope == pytest.approx(0.5, abs=0.03)
-    assert found.intercept == pytest.approx(-0.5, abs=0.05)
-
-
-def test_platt_scaling_needs_both_classes() -> None:
-    """One class only is refused."""
-    with pytest.raises(ValueError, match="expected both classes"):
-        fit_platt(np.zeros(3), np.zeros(3, dtype=bool))
-
-
-def test_an_operating_point_counts_both_kinds_of_success() -> None:
-    """One of two events is above the threshold, two of two others below."""
-    logits = np.array([2.0, -2.0, -2.0, -3.0])
-    labels = np.array([True, True, False, False])
-    point = operating_point("even", 0.5, logits, labels, Calibration())
-    assert (point.sensitivity, point.specificity) == (0.5, 1.0)
