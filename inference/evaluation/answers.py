@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.bundle_files import Calibration
 from inference.evaluation.bootstrap import Sampling
-from inference.evaluation.calibration import calibrate as platt_probabilities
-from inference.evaluation.calibration import fit_platt
+from inference.evaluation.calibration import fit_platt, platt_probabilities
 from inference.evaluation.resampled import rates
 
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from inference.bundle_parts import Calibration
     from inference.evaluation.predictions import Predictions
 
     Calibrate = Callable[[int, NDArray[np.float64]], NDArray[np.float64]]  # (number of scans, logits) -> probabilities

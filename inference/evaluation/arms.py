@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inference.evaluation.answers import final_answers, fix, scaled
-from inference.evaluation.baselines import BASELINES, VOLUME, baseline_answers
+from inference.evaluation.baselines import BASELINES, COUNT, GAP, VOLUME, baseline_answers
 from inference.evaluation.bootstrap import Estimate, Sampling, estimate, holm, p_value
 from inference.evaluation.metrics import auroc
 from inference.evaluation.resampled import areas, average_precisions, means, rates
@@ -45,7 +45,7 @@ class ArmScore:
 
     `brier` is of probabilities Platt-scaled on validation, alike for every arm; `f1` is at the threshold that
     validation fixed and at the declared prevalence; `ceiling` is the ideal reader's AUROC with the scans the arm read,
-    averaged over patients where their numbers differ.
+    averaged over patients where their numbers differ (an approximation then); None for what looks at no image.
     """
 
     name: str
@@ -101,7 +101,7 @@ def _score(
 ) -> ArmScore:
     scores, labels = answers.mean, answers.labels
     area = estimate(areas(scores, labels, counts))
-    ceiling = mean_ceiling(answers.scans, ceilings)
+    ceiling = None if answers.name in (GAP, COUNT) else mean_ceiling(answers.scans, ceilings)
     per_seed = [auroc(each, labels) for each in answers.logits]
     return ArmScore(
         name=answers.name,

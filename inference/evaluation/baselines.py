@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.bundle_files import Calibration
 from inference.evaluation.answers import Answers, labelled
-from inference.evaluation.calibration import fit_platt
+from inference.evaluation.resampled import recalibrations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,14 +73,11 @@ def _number(predictions: Predictions, name: str) -> NDArray[np.float64]:
 
 
 def _logistic(known: NDArray[np.float64], labels: NDArray[np.bool_], asked: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return logits of a one-number logistic regression; all alike where the number never differs."""
+    """Return logits of a one-number logistic regression, of either sign; all alike where the number never differs."""
     finite = known[np.isfinite(known)]
     if not len(finite) or np.ptp(finite) == 0:
         return np.zeros(len(asked))
     mean, spread = float(finite.mean()), float(finite.std())
-    fitted = fit_platt(np.nan_to_num((known - mean) / spread), labels)
-    return _line(np.nan_to_num((asked - mean) / spread), fitted)
-
-
-def _line(number: NDArray[np.float64], fitted: Calibration) -> NDArray[np.float64]:
-    return fitted.slope * number + fitted.intercept
+    known, asked = (np.nan_to_num((each - mean) / spread) for each in (known, asked))
+    slope, intercept = recalibrations(known, labels, np.ones((1, len(known))))
+    return np.asarray(slope[0] * asked + intercept[0])

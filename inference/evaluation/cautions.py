@@ -24,7 +24,7 @@ def cautions(evaluation: Evaluation) -> tuple[str, ...]:
         warnings = [*leaks({arm.name: arm.auroc for arm in population.arms}), *_above_ceiling(population)]
         found += [f"{population.name}: {each}" for each in warnings]
         found += [f"{population.name}: {each}" for each in _miscalibration(population.reliability)]
-    found += [*_size(evaluation), *_abstention(evaluation), *_controls(evaluation)]
+    found += [*_points_above_ceiling(evaluation), *_size(evaluation), *_abstention(evaluation), *_controls(evaluation)]
     return tuple(found)
 
 
@@ -36,6 +36,17 @@ def _above_ceiling(population: Population) -> Iterator[str]:
                 f"LEAK: {arm.name} reaches AUROC {arm.auroc.value:.3f} (from {arm.auroc.lower:.3f}), above its ceiling "
                 f"of {arm.ceiling:.3f}; {what} more than true volumes and dates do."
             )
+
+
+def _points_above_ceiling(evaluation: Evaluation) -> Iterator[str]:
+    """Look at every k, where the ceiling is lower than at the newest landmark."""
+    if evaluation.k_curve is None:
+        return
+    for arm, points in evaluation.k_curve.points.items():
+        above = [point for point in points if point.ceiling is not None and point.auroc.lower > point.ceiling]
+        if above:
+            shown = ", ".join(f"k = {point.n_scans}: {point.auroc.value:.3f} > {point.ceiling:.3f}" for point in above)
+            yield f"LEAK: {arm} lies above the Bayes ceiling on the k-curve ({shown}): images tell too much."
 
 
 def _miscalibration(found: Reliability) -> Iterator[str]:

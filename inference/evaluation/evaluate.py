@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from inference.evaluation.answers import Answers, Calibrate
     from inference.evaluation.arms import ArmScore, Comparison, Lineup, PretextGain
-    from inference.evaluation.confounds import Confound
+    from inference.evaluation.confound_figures import ConfoundFigure
     from inference.evaluation.coverage import CoveragePoint
     from inference.evaluation.decisions import DecisionCurve, PointFigures
     from inference.evaluation.groups import GroupScore
@@ -71,7 +71,7 @@ class Evidence:
     by_growth: Mapping[float, Predictions] = field(default_factory=dict)  # mean growth m -> order, scratch, sham
     uncertainty: NDArray[np.float64] | None = None  # (P,) of the test table; the seeds' spread otherwise
     one_scan_dropped: NDArray[np.float64] | None = None  # (6, P) probabilities of the delivered arm
-    confounds: tuple[Confound, ...] = ()
+    confounds: tuple[ConfoundFigure, ...] = ()
     openings: tuple[Opening, ...] = ()  # of locked test data, the ones of this evaluation
 
 
@@ -103,6 +103,7 @@ class Evaluation:
     plan: Plan
     test: Population
     shifted: tuple[Population, ...]
+    probabilities: tuple[float, ...]  # of the delivered arm, one per test patient with a known outcome
     rocs: Mapping[str, Roc]
     operating_points: tuple[PointFigures, ...]
     decision_curve: DecisionCurve
@@ -111,7 +112,7 @@ class Evaluation:
     prefixes: Prefixes | None
     pretext_gains: tuple[PretextGain, ...]
     coverage: tuple[CoveragePoint, ...]
-    confounds: tuple[Confound, ...]
+    confounds: tuple[ConfoundFigure, ...]
     openings: tuple[Opening, ...]
     baselines_fitted_on: str  # the population whose rows fitted the baselines
     warnings: tuple[str, ...] = ()
@@ -159,6 +160,7 @@ def evaluate(
         plan=plan,
         test=_population(test, lineup, before),
         shifted=tuple(_population(each, before.line_up(each), before) for each in evidence.shifted),
+        probabilities=tuple(chances.tolist()),
         rocs={name: _roc(each.mean, each.labels) for name, each in lineup.answers.items()},
         operating_points=tuple(
             point_figures(
