@@ -44,6 +44,7 @@ def build_saliency(
     ds.NumberOfFrames = count
     ds.FrameIncrementPointer = 0x00182001
     ds.PageNumberVector = list(range(1, count + 1))
+    ds.RepresentativeFrameNumber = frames.peak + 1  # PS3.3 C.7.6.9; OHIF 3.12 does not read it
     add_true_colour_pixels(ds, frames.pixels)
     _add_geometry(ds, frames)
     return ds

@@ -87,7 +87,12 @@ def draw_frames(
     slices, shape = _choose(saliency)
     factors = (shape[0] / saliency.values.shape[1], shape[1] / saliency.values.shape[2])
     warning = wording.short_warning(context, template)
-    lines = (warning, "", f"{role} of {day}", template.wording.not_a_lesion)  # OHIF's cine bar hides the second line
+    peak = slices.index(_peak(saliency))
+    hint = ""
+    if float(saliency.values.max()) >= threshold:  # viewers open the first frame, mostly without colour
+        hint = template.wording.peak.format(image=peak + 1, count=len(slices))
+    not_a_lesion = template.wording.not_a_lesion.split(" / ")  # a translation gets a line of its own
+    lines = (warning, "", f"{role} {day}{hint}", *not_a_lesion)  # OHIF's cine bar hides the second line
     top, right = margins(*shape)
     layer = legend(shape[0] + top, shape[1] + right, lines, threshold)
     drawn = np.pad(_fused(saliency, slices, factors, threshold), ((0, 0), (top, 0), (0, right), (0, 0)))
@@ -101,7 +106,7 @@ def draw_frames(
         slices=slices,
         affine=_moved_up(_enlarged(saliency.affine, factors), top),
         pixels=laid_over(drawn, layer),
-        peak=slices.index(_peak(saliency)),
+        peak=peak,
     )
 
 

@@ -124,6 +124,7 @@ class Words(_Strict):
     synthetic_category: Annotated[_Text, _fixed(SYNTHETIC_CATEGORY)]
     phantom_patient: Annotated[_Text, _fixed(PHANTOM_PATIENT)]
     not_a_lesion: Annotated[_Text, _fixed(NOT_A_LESION), Field(max_length=60)]  # a Content Description holds 64
+    peak: Annotated[str, _places(("image", "count")), Field(max_length=40)]
 
     answer: Annotated[str, _Length, _places(("label", "horizon", "probability", "interval", "category"))]
     horizon: Annotated[str, _Length, _places(("days", "scan", "end"))]

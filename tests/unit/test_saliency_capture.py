@@ -58,6 +58,19 @@ def test_a_peak_is_shown_where_it_lies_in_the_patient(saliency: SaliencyMap) -> 
     frame = int(np.argmax([coloured(each).sum() for each in pixels]))
     row, column = center_of_mass(coloured(pixels[frame]))
     assert np.linalg.norm(frame_affine(ds, frame) @ [column, row, 1.0] - expected) < 1.0
+    assert ds.RepresentativeFrameNumber == frame + 1
+
+
+@pytest.mark.parametrize(("share", "is_told"), [(1.0, True), (0.1, False)])
+def test_every_frame_tells_where_to_scroll_to(share: float, is_told: bool) -> None:
+    """Viewers open the first frame, mostly without colour; of a map that has none nothing is said."""
+    whole = saliency_map()
+    faint = replace(whole, values=whole.values * np.float32(share))
+    other = TEMPLATE.model_copy(update={"wording": TEMPLATE.wording.model_copy(update={"peak": ""})})
+    header = mr_header(DAYS[faint.time_point], "T1c", 0)
+    without = build_saliency(report_context(), faint, header, template=other)
+    differs = (build(faint).pixel_array != without.pixel_array).any(axis=(1, 2, 3))
+    assert set(differs.tolist()) == {is_told}
 
 
 def test_frames_keep_the_positions_of_their_source_slices() -> None:
