@@ -109,7 +109,7 @@ def _abstention_group(context: ReportContext, template: ReportTemplate, name: st
         points=context.time_points,
         measurements=[measurement],
         qualitative_evaluations=[QualitativeEvaluation(words.category.concept(), codes.NO_CATEGORY)],
-        comments=(f"{cause}: {plain(abstention.reason)}", *_cautions(context, template, None)),
+        comments=(f"{cause}: {wording.abstention_reason(abstention, template)}", *_cautions(context, template, None)),
     )
 
 

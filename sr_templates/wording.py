@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pydicom import Dataset
 
-    from inference.results import Output, PrefixRisk, QualityFlag
+    from inference.results import Abstention, Output, PrefixRisk, QualityFlag
     from sr_templates.sources import ReportContext, TimePointEvidence
     from sr_templates.template import ReportTemplate
 
@@ -108,7 +108,7 @@ def answers(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]
     abstention = context.result.abstention
     if abstention is not None:
         cause = abstention_cause(abstention.kind, template)
-        reason = plain(abstention.reason)
+        reason = abstention_reason(abstention, template)
         return (words.no_answer.format(label=template.main.label, horizon=until, cause=cause, reason=reason),)
     return tuple(
         words.answer.format(
@@ -131,6 +131,11 @@ def abstention_cause(kind: AbstentionKind, template: ReportTemplate) -> str:
         AbstentionKind.FAILURE: causes.failure,
     }
     return by_kind[kind]
+
+
+def abstention_reason(abstention: Abstention, template: ReportTemplate) -> str:
+    """Return why there is no answer, in the template's language where it has words for what the reason is about."""
+    return _in_own_words(abstention.code, abstention.reason, template)
 
 
 def time_point(point: TimePointEvidence, number: int, template: ReportTemplate) -> str:
@@ -170,8 +175,11 @@ def caution(flag: QualityFlag, template: ReportTemplate, *, placed: bool = True)
     """Return a quality flag in the template's language, or as it was raised where that has no words for it."""
     words = template.wording
     place = "" if flag.time_point is None or not placed else words.caution_place.format(number=flag.time_point + 1)
-    message = words.cautions.get(flag.code, "{message}").format(message=plain(flag.message))
-    return words.caution.format(place=place, message=message)
+    return words.caution.format(place=place, message=_in_own_words(flag.code, flag.message, template))
+
+
+def _in_own_words(code: str, message: str, template: ReportTemplate) -> str:
+    return template.wording.cautions.get(code, "{message}").format(message=plain(message))
 
 
 def notes(context: ReportContext, template: ReportTemplate) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dicom_node.ledger import arrivals, cases, deliveries, identity, patients, p
 from dicom_node.timeline.choose import choose_time_points
 from dicom_node.timeline.explain import explain_time_line
 from dicom_node.work.known import read_known
+from inference.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,6 +118,7 @@ def _delivery(found: deliveries.Delivery) -> dict[str, Any]:
 
 
 def _run(found: runs.Run) -> dict[str, Any]:
+    abstention = None if found.result is None else Result.from_json(found.result).abstention
     return {
         "run_key": found.run_key,
         "task": found.task,
@@ -126,6 +128,7 @@ def _run(found: runs.Run) -> dict[str, Any]:
         "time_points": list(found.inputs.dates),
         "created_at": found.created_at,
         "issued_at": found.issued_at,
+        "abstention": abstention and {"code": abstention.kind.value, "reason": abstention.reason},
         "error": found.error,
         "encoding": found.encoding,
     }

@@ -23,6 +23,7 @@ from dicom_node.timeline.decision import (
 )
 from dicom_node.timeline.model import Reason, RunState
 from dicom_node.work.recipients import may_answer
+from inference.results import AbstentionKind, Result
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,6 +51,11 @@ PHANTOM_MODEL: Final = Reason(
     text="model trained on phantoms: it answers for phantoms only, and nothing is delivered for anyone else",
 )
 
+_ABSTENTIONS: Final = {
+    AbstentionKind.NOT_ATTEMPTED: "not attempted",
+    AbstentionKind.INDETERMINATE: "indeterminate",
+    AbstentionKind.FAILURE: "the computation failed",
+}
 _TO_FETCH: Final = Reason(code="input-aged-out", text="images aged out here; to be fetched again from an archive")
 
 
@@ -166,7 +172,18 @@ def _run_state(ledger: Connection, decision: UpToDate) -> tuple[CaseState, tuple
     open_ = [each for each in found if each.state not in deliveries.DONE_STATES]
     if any(each.state is DeliveryState.DEAD for each in open_):
         return CaseState.FAILED, reasons
-    return (CaseState.RUNNING if open_ else CaseState.REPORTED), (*decision.reasons, *reasons)
+    state = CaseState.RUNNING if open_ else CaseState.REPORTED
+    return state, (*decision.reasons, *_abstained(run), *reasons)
+
+
+def _abstained(run: Run) -> tuple[Reason, ...]:
+    """Say why the report of a run holds no number, where it holds none."""
+    abstention = None if run.result is None else Result.from_json(run.result).abstention
+    if abstention is None:
+        return ()
+    code = abstention.kind.name.lower().replace("_", "-")
+    text = f"{_ABSTENTIONS[abstention.kind]}: {abstention.reason or 'the reason stands in the report'}"
+    return (Reason(code=code, text=text),)
 
 
 def _delivery_reason(found: Delivery, run: Run) -> Reason:

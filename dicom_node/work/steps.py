@@ -1,7 +1,8 @@
 """The two steps of a run on a worker: infer, then encode. Each may be repeated at any moment and changes nothing twice.
 
 Infer writes the saliency maps durably and then freezes result, version, predecessor and time of issue in one commit;
-what was frozen first stays. Encode asks the archives whom the report has to name and freezes that too; then it makes
+what was frozen first stays. A model that abstains has a result too, a reason without maps, and it is reported like any
+other. Encode asks the archives whom the report has to name and freezes that too; then it makes
 the objects from the record alone, writes them into the outbox durably and enters them together with their deliveries
 in one commit; from then on the bytes never change. A run that is queued for its next encoding is only encoded again.
 """
@@ -12,7 +13,7 @@ import hashlib
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, time
+from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dicom_node import events
@@ -28,7 +29,7 @@ from inference.bundle_files import BundleError
 from inference.geometry import GeometryError
 from inference.predictor import PredictorError, Scan
 from inference.preprocess import PreprocessError, TemplateError
-from inference.results import SaliencyMap
+from inference.results import Result, SaliencyMap
 from inference.volume import VolumeError
 from sr_templates.errors import ReportError
 
@@ -58,8 +59,10 @@ EXPECTED_ERRORS: Final = (
 class Predicts(Protocol):
     """What answers a run: the predictor of a bundle."""
 
-    def predict(self, task: str, scans: Sequence[Scan], *, saliency_for: Sequence[int]) -> Prediction:
-        """Answer for one time line of scans, oldest first."""
+    def predict(
+        self, task: str, scans: Sequence[Scan], *, saliency_for: Sequence[int], asked_on: date | None = None
+    ) -> Prediction:
+        """Answer for one time line of scans, oldest first, or say why there is no answer."""
         ...
 
 
@@ -112,14 +115,15 @@ class RunSteps:
         if begun is None:
             return
         run, served = begun
-        if run.encoding > 1 or (run.result is not None and self._saliency_files(run_key)):
-            return  # answered before
+        if run.encoding > 1 or self._answered(run):
+            return
         self.log.info(events.STEP_STARTED, step="infer", run=run_key[:12], task=run.task)
         paths = self._paths(run)
         newest_only = served.task.saliency.time_points == "newest"
         chosen = (-1,) if newest_only else tuple(range(len(run.inputs.time_points)))
         scans = [_scan(point, paths) for point in run.inputs.time_points]
-        prediction = self.predictor_for(served).predict(run.task, scans, saliency_for=chosen)
+        today = self.clock().date()
+        prediction = self.predictor_for(served).predict(run.task, scans, saliency_for=chosen, asked_on=today)
         self._keep_saliency(run_key, prediction.saliency)
         with self.database.write() as ledger:
             if self._locked(ledger, run_key).state not in runs.OPEN_STATES:
@@ -209,6 +213,12 @@ class RunSteps:
             msg = f"run {run.run_key[:12]}: expected {len(wanted)} input instances, found {len(found)}"
             raise NodeError(msg)
         return {uid: self.files.path(relative) for uid, relative in found.items()}
+
+    def _answered(self, run: Run) -> bool:
+        """Say whether a run has its result and, unless it abstained, the saliency maps that stand beside it."""
+        if run.result is None:
+            return False
+        return Result.from_json(run.result).abstention is not None or bool(self._saliency_files(run.run_key))
 
     def _saliency_files(self, run_key: str) -> list[Path]:
         return sorted(self.folders.results.glob(f"{run_key}-*.npz"))

@@ -53,7 +53,9 @@ class ContentPredictor:
 
     card: ModelCard
 
-    def predict(self, task: str, scans: Sequence[Scan], *, saliency_for: Sequence[int]) -> Prediction:
+    def predict(
+        self, task: str, scans: Sequence[Scan], *, saliency_for: Sequence[int], asked_on: date | None = None
+    ) -> Prediction:
         """Return a probability that any change of content or order would change."""
         risks = []
         for count in range(1, len(scans) + 1):
