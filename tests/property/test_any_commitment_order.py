@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
@@ -193,8 +193,13 @@ def a_world(encoded: Path) -> Iterator[World]:
         yield World(node, archive, port)
 
 
+SENT_AND_ASKED = [Later(1), Later(1)]
+
+
 @given(history=histories())
-@settings(max_examples=8, deadline=None)
+@example(history=[*SENT_AND_ASKED, Report(0, "nothing"), Later(1), Report(0, "everything")])
+@example(history=[*SENT_AND_ASKED, Withdraw(), Later(1), Report(0, "everything"), Withdraw()])
+@settings(max_examples=6, deadline=None)
 def test_every_order_of_reports_and_withdrawal_ends_well(history: list[Step], encoded: Path) -> None:
     """The node does at every step what the model says, and comes to rest when the archive says nothing more."""
     with a_world(encoded) as world:
