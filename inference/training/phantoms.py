@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from inference.phantom import PhantomPatient
+
 
 def render_cohort(
     folder: Path,
@@ -28,26 +32,39 @@ def render_cohort(
 ) -> Cohort:
     """Render the last scans of the patients of `seeds` into `folder`; `advance` is called after each patient."""
     draw = partial(rendered_patient, shape=shape, dials=dials or Dials(), n_visits=n_visits)
+    return write_cohort(folder, drawn(draw, seeds, workers=workers, advance=advance))
 
-    def drawn() -> Iterator[PatientScans]:
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            for each in pool.imap(draw, seeds, chunksize=4):
-                advance()
-                yield each
 
-    return write_cohort(folder, drawn())
+def drawn(
+    draw: Callable[[int], PatientScans], seeds: Sequence[int], *, workers: int, advance: Callable[[], None]
+) -> Iterator[PatientScans]:
+    """Yield the patients of `seeds` in their order, drawn by several processes."""
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for each in pool.imap(draw, seeds, chunksize=4):
+            advance()
+            yield each
 
 
 def rendered_patient(seed: int, *, shape: tuple[int, int, int], dials: Dials, n_visits: int | None) -> PatientScans:
     """Render the last scans of one patient, FLAIR in the model's space, 0..1 as 8 bits."""
     patient = make_patient(seed, dials=dials, n_visits=n_visits)
-    visits = range(max(0, len(patient.visits) - MAX_SCANS), len(patient.visits))
-    volumes = [render_model_space(patient, visit, shape=shape) for visit in visits]
+    return in_cohort(
+        patient, np.stack([render_model_space(patient, visit, shape=shape) for visit in last_visits(patient)])
+    )
+
+
+def last_visits(patient: PhantomPatient) -> range:
+    """Return the visits of a patient that a cohort keeps, oldest first."""
+    return range(max(0, len(patient.visits) - MAX_SCANS), len(patient.visits))
+
+
+def in_cohort(patient: PhantomPatient, volumes: NDArray[np.float32]) -> PatientScans:
+    """Return a phantom on its way into a cohort, with the volumes (T, Z, Y, X) of its last visits as 8 bits."""
     newest = patient.visits[-1]
     return PatientScans(
         patient=patient.patient_id,
-        volumes=np.rint(np.stack(volumes) * 255).astype(np.uint8),
-        days=patient.history.visit_days[visits.start :],
+        volumes=np.rint(volumes * 255).astype(np.uint8),
+        days=patient.history.visit_days[last_visits(patient).start :],
         event_day=patient.history.event_day,
         follow_up_day=patient.history.last_follow_up_day,
         site=newest.scanner.institution,
