@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DAYS = (date(2025, 6, 2), date(2025, 9, 8), date(2025, 12, 1), date(2026, 2, 20))
 ISSUER = "PHANTOM"
+SLICES = 17  # of each of the four studies: as few as cover a brain
 
 
 def flair_studies(folder: Path) -> list[Path]:
@@ -23,7 +24,7 @@ def flair_studies(folder: Path) -> list[Path]:
     affine = np.diag([4.0, 4.0, 6.0, 1.0])
     paths: list[Path] = []
     for number, day in enumerate(DAYS):
-        pixels = rng.integers(0, 900, (24, 16, 16), dtype=np.uint16)
+        pixels = rng.integers(0, 900, (SLICES, 16, 16), dtype=np.uint16)
         series = classic_series(pixels, affine, name=f"study {number}", **_flair(day))
         paths += write(series, folder / str(number))
     return paths

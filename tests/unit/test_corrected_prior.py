@@ -26,7 +26,7 @@ from dicom_node.timeline.model import RunState
 from sr_templates.read_report import read_report
 from tests.factories.bench import NOW, Bench
 from tests.factories.facts import PATIENT, a_series
-from tests.factories.flair import ISSUER
+from tests.factories.flair import ISSUER, SLICES
 from tests.factories.ledger import arrive, arrive_all, owners, read_again
 
 if TYPE_CHECKING:
@@ -120,17 +120,17 @@ def test_a_corrected_prior_that_is_accepted_leads_to_a_new_revision(
     bench: Bench, studies: list[Path], tmp_path: Path
 ) -> None:
     """The hold names the way out; after it, version 2 is made from the new pixels and names version 1 before it."""
-    a_study = studies[:24]
+    a_study = studies[:SLICES]
     bench.receive(*corrected(a_study, tmp_path / "again"))
     settle_down(bench)
     held = case(bench)
     assert (held.state, held.reasons[0].code) == (CaseState.HELD, "instance-conflict")
     assert "patient accept PATIENT --instances old" in held.reasons[0].text
-    assert take_new(bench, "PHANTOM-1") == Settled(instances=24, laid_aside=0, to_read=24)
+    assert take_new(bench, "PHANTOM-1") == Settled(instances=SLICES, laid_aside=0, to_read=SLICES)
     settle_down(bench)
     assert case(bench).state is CaseState.HELD  # until they were read
     read_waiting(bench)
-    assert files(bench) == {"indexed": len(studies), "set-aside": 24}
+    assert files(bench) == {"indexed": len(studies), "set-aside": SLICES}
     settle_down(bench)
     first, second = reports(bench)
     assert (first.version, second.version, second.predecessor) == (1, 2, first.run_key)
@@ -148,7 +148,7 @@ def test_a_corrected_prior_that_is_accepted_leads_to_a_new_revision(
 
 def test_what_is_held_can_be_kept(bench: Bench, studies: list[Path], tmp_path: Path) -> None:
     """The contradicting files are laid aside with their reason, and the report stands as it was."""
-    bench.receive(*corrected(studies[:24], tmp_path / "again"))
+    bench.receive(*corrected(studies[:SLICES], tmp_path / "again"))
     settle_down(bench)
     result = say(bench, "accept", f"PHANTOM-1^^^{ISSUER}", "--instances", "old")
     assert result.exit_code == 0, result.output
@@ -158,24 +158,24 @@ def test_what_is_held_can_be_kept(bench: Bench, studies: list[Path], tmp_path: P
     with bench.database.read() as ledger:
         (aside,) = arrivals.set_aside_reasons(ledger)
         (line,) = [each for each in ledger.execute(select(audit)) if each.action == "patient accept"]
-    assert aside == {"state": "set-aside", "reason": conflicts.KEPT_OLD, "count": 24}
+    assert aside == {"state": "set-aside", "reason": conflicts.KEPT_OLD, "count": SLICES}
     assert line.subject == f"PHANTOM-1^^^{ISSUER}"
     assert '"instances": "old"' in line.details
 
 
 def test_a_study_that_was_another_patients_goes_to_that_one(bench: Bench, studies: list[Path], tmp_path: Path) -> None:
     """A PatientID corrected in the archive: both are held, then each has what is theirs."""
-    moved = corrected(studies[-24:], tmp_path / "again", PatientID="PHANTOM-2")
+    moved = corrected(studies[-SLICES:], tmp_path / "again", PatientID="PHANTOM-2")
     bench.receive(*moved)
     settle_down(bench)
     assert case(bench).reasons[0].code == "instance-conflict"
-    assert take_new(bench, "PHANTOM-2").to_read == 24
+    assert take_new(bench, "PHANTOM-2").to_read == SLICES
     read_waiting(bench)
     settle_down(bench)
     with bench.database.read() as ledger:
         (other,) = patients.find(ledger, "PHANTOM-2")
         assert {each.patient.patient_id for each in patients.facts_of(ledger, 1)} == {"PHANTOM-1"}
-        assert len(patients.facts_of(ledger, other.row_id)) == 24
+        assert len(patients.facts_of(ledger, other.row_id)) == SLICES
         assert len(patients.receptions(ledger, other.row_id)) == 1
         assert len(patients.receptions(ledger, 1)) == 3
     newest = reports(bench)[-1]
