@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -16,6 +17,10 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GL
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: their processes share the cores, so each gets one thread
     for variable in THREADS:  # before anything that reads them is imported, and for the nodes that tests start
         os.environ.setdefault(variable, "1")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 @pytest.hookimpl(wrapper=True)

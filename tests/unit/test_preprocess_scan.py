@@ -86,7 +86,8 @@ def test_left_front_and_top_stay_where_they_are(prepared):
 
 def test_values_lie_between_zero_and_one_and_the_scalp_is_gone(prepared, template):
     """The skull strip leaves the template's brain; the range is full."""
-    assert (prepared.array.min(), prepared.array.max()) == (0.0, 1.0)
+    assert prepared.array.min() == 0.0
+    assert 1.0 - 1e-6 < prepared.array.max() <= 1.0  # the last bit depends on how many threads registered the scan
     brain = _on_model_grid(template.mask.astype(np.uint8), template, prepared)
     assert prepared.array[brain <= 0.5].max() == 0.0
     assert (
