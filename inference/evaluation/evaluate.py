@@ -150,10 +150,12 @@ def evaluate(
         ceilings=ceilings,
         plan=plan,
     )
+    thresholds = before.thresholds()
     lineup = before.line_up(test)
+    if plan.delivered not in lineup.answers:
+        raise ValueError(f"{test.population}: expected arm {plan.delivered!r}, found {sorted(lineup.answers)}")
     delivered = lineup.answers[plan.delivered]
     chances = before.probabilities(delivered)
-    thresholds = before.thresholds()
     counts = plan.sampling.counts(len(chances))
     uncertainty = _uncertainty(evidence.uncertainty, test, before.probabilities_of_seeds(delivered))
     figures = Evaluation(
@@ -238,8 +240,16 @@ def _population(target: Predictions, lineup: Lineup, before: _Before) -> Populat
 def _uncertainty(
     given: NDArray[np.float64] | None, test: Predictions, by_seed: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Return the uncertainty of labelled patients: as given, else the spread between seeds; None with one seed."""
+    """Return the uncertainty of labelled patients: as given, else the spread between seeds; None with one seed.
+
+    Raises:
+        ValueError: if what is given does not fit the patients.
+    """
     if given is not None:
+        if given.shape != test.labels.shape or not np.isfinite(given).all():
+            raise ValueError(
+                f"uncertainty: expected a finite number for each of {len(test.labels)} patients, found {given.shape}"
+            )
         return given[test.labels >= 0]
     return by_seed.std(axis=0, ddof=1) if len(by_seed) > 1 else None
 

@@ -168,6 +168,8 @@ def _limits(evaluation: Evaluation) -> Iterator[str]:
         "pretext gain over growth": not evaluation.pretext_gains,
         "confound tests": not evaluation.confounds,
         "other populations": not evaluation.shifted,
+        "scan count (everyone has as many)": len({each.group for each in evaluation.groups if each.kind == "scans"})
+        < 2,
     }
     absent = [name for name, is_absent in missing.items() if is_absent]
     if absent:
