@@ -9,11 +9,11 @@ from inference.bundle import (
     CARD,
     Calibration,
     Metadata,
-    NetworkDefinition,
     OperatingPoint,
     OutputDefinition,
     Score,
     TrainingRanges,
+    definition_of,
     library_versions,
     save,
 )
@@ -21,7 +21,9 @@ from inference.bundle import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from inference.models import TemporalNetwork
+    from inference.bundle_parts import Conformal
+    from inference.evaluation.novelty import FittedNovelty
+    from inference.models import Network
 
 NAME = "phantom_recurrence"
 HORIZON_DAYS = 365
@@ -40,17 +42,19 @@ class Release:
     training_data: str
     ranges: TrainingRanges
     calibration: Calibration = field(default_factory=Calibration)
+    conformal: Conformal | None = None
+    novelty: FittedNovelty | None = None
     scores: tuple[Score, ...] = ()
     operating_points: tuple[OperatingPoint, ...] = ()
 
 
-def release(folder: Path, network: TemporalNetwork, about: Release) -> str:
-    """Write the small recurrence network as a bundle; return its digest."""
-    definition = NetworkDefinition(size="small", outputs=1, members=len(network.heads))
+def release(folder: Path, network: Network, about: Release) -> str:
+    """Write the small recurrence network, or an ensemble of such, as a bundle; return its digest."""
     output = OutputDefinition(
         name=OUTPUT,
         meaning=f"recurrence or progression within {HORIZON_DAYS} days after the last scan",
         calibration=about.calibration,
+        conformal=about.conformal,
         operating_points=about.operating_points,
     )
     metadata = Metadata(
@@ -72,9 +76,11 @@ def release(folder: Path, network: TemporalNetwork, about: Release) -> str:
         outputs=(output,),
         horizon_days=HORIZON_DAYS,
         training_ranges=about.ranges,
+        novelty=None if about.novelty is None else about.novelty.novelty,
         scores=about.scores,
     )
-    return save(folder, network=network, definition=definition, metadata=metadata)
+    features = None if about.novelty is None else about.novelty.distribution
+    return save(folder, network=network, definition=definition_of(network), metadata=metadata, features=features)
 
 
 def write_card(folder: Path, text: str) -> None:
