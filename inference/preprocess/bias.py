@@ -14,7 +14,13 @@ WORK_UNITS = 1
 
 
 def estimate_log_bias(coarse: sitk.Image) -> sitk.Image:
-    """Return the logarithm of the bias field of a coarse, positive image, on the same grid."""
+    """Return the logarithm of the bias field of a coarse, positive image, on the same grid.
+
+    From here on this process's ITK filters run in one thread.
+    """
+    # N4's inner filters ask for the process's default, whatever N4 itself was told. It is not put back afterwards:
+    # another thread might be in the middle of its own scan.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(WORK_UNITS)
     floor = sitk.Maximum(coarse, 1e-3)
     head = head_mask(coarse)
     correction = sitk.N4BiasFieldCorrectionImageFilter()
