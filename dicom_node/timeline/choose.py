@@ -1,4 +1,7 @@
-"""Choose the time points of a run: which are usable, which of them go in, and why the others do not."""
+"""Choose the time points of a run: which are usable, which of them go in, and why the others do not.
+
+The rule itself is `inference.selection`, which training and evaluation go by too; here it is told in words.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node.timeline.decision import Missing
 from dicom_node.timeline.kinds import anchor_of
-from dicom_node.timeline.model import Event, Reason, TimePointKind
-from dicom_node.timeline.thin import thin_evenly
+from dicom_node.timeline.model import Event, Reason, Role, TimePointKind
+from inference.selection import Candidate, Code, SelectionRule, select
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import date
 
     from dicom_node.timeline.model import CohortFacts, Series, TimeLine, TimePoint
     from dicom_node.timeline.task import Task
+    from inference.selection import Verdict
 
 
 RECURRENCE: Final = "recurrence"
@@ -43,19 +46,27 @@ def choose_time_points(time_line: TimeLine, task: Task, cohort: CohortFacts, tod
 
     They are the newest (`choose: last`), or evenly thinned over the whole history (`choose: spread`).
     """
-    left_out: list[LeftOut] = []
-    usable: list[TimePoint] = []
-    event = ending_event(task, cohort, today)
-    for point in time_line.time_points:
-        refused = _unusable(point, task, event)
-        if refused is None:
-            usable.append(point)
-        else:
-            left_out.append(refused)
-    pick = _spread if task.time_points.choose == "spread" else _newest
-    chosen, skipped = pick(usable, task)
-    by_day = sorted([*left_out, *skipped], key=lambda each: time_line.time_points.index(each.point))
-    return Choice(points=tuple(chosen), left_out=tuple(by_day))
+    points, event = time_line.time_points, ending_event(task, cohort, today)
+    verdicts = select(
+        [_candidate(point) for point in points], selection_rule(task), event=None if event is None else event.on
+    )
+    judged = list(zip(points, verdicts, strict=True))
+    return Choice(
+        points=tuple(point for point, verdict in judged if verdict.kept),
+        left_out=tuple(_left_out(point, verdict, task, event) for point, verdict in judged if not verdict.kept),
+    )
+
+
+def selection_rule(task: Task) -> SelectionRule:
+    """Return what a task says of the scans that its model is shown."""
+    return SelectionRule(
+        roles=task.roles.required,
+        kinds=task.time_points.kinds,
+        maximum=task.time_points.maximum,
+        choose=task.time_points.choose,
+        min_gap_days=task.gates.min_gap_days,
+        max_gap_days=task.gates.max_gap_days,
+    )
 
 
 def ending_event(task: Task, cohort: CohortFacts, today: date) -> Event | None:
@@ -75,20 +86,40 @@ def ending_event(task: Task, cohort: CohortFacts, today: date) -> Event | None:
     return min(events, key=lambda event: (event.on, event.kind)) if events else None
 
 
-def _unusable(point: TimePoint, task: Task, event: Event | None) -> LeftOut | None:
+def _candidate(point: TimePoint) -> Candidate:
+    return Candidate(day=point.acquired_on, kind=point.kind, roles=frozenset(point.chosen))
+
+
+def _left_out(point: TimePoint, verdict: Verdict, task: Task, event: Event | None) -> LeftOut:
+    """Put a verdict into words."""
     day = point.acquired_on.isoformat()
-    if event is not None and point.acquired_on >= event.on:
+    if verdict.code is Code.AFTER_EVENT and event is not None:
         text = f"{day} is on or after {event.kind} on {event.on.isoformat()}"
-        return LeftOut(point=point, reason=Reason(code="after-event", text=text))
-    if point.kind not in task.time_points.kinds:
+    elif verdict.code is Code.KIND:
         kind = "not told apart from surgery" if point.kind is TimePointKind.UNKNOWN else point.kind
-        return LeftOut(point=point, reason=Reason(code="kind", text=f"{day} is {kind}"))
-    lacking = [role for role in task.roles.required if role not in point.chosen]
-    if lacking:
-        text = "needs " + ", ".join(f"{role} on {day}{_why(point, role)}" for role in lacking)
-        missing = tuple(Missing(acquired_on=point.acquired_on, role=role) for role in lacking)
-        return LeftOut(point=point, reason=Reason(code="missing-role", text=text), missing=missing)
-    return None
+        text = f"{day} is {kind}"
+    elif verdict.code is Code.MISSING_ROLE:
+        text = "needs " + ", ".join(f"{role} on {day}{_why(point, role)}" for role in verdict.missing)
+    else:
+        text = f"{day} {_not_picked(verdict, task)}"
+    missing = tuple(Missing(acquired_on=point.acquired_on, role=Role(role)) for role in verdict.missing)
+    return LeftOut(point=point, reason=Reason(code=verdict.code.value, text=text), missing=missing)
+
+
+def _not_picked(verdict: Verdict, task: Task) -> str:
+    """Say why a usable time point is not among those that go in."""
+    maximum, gates, gap_days = task.time_points.maximum, task.gates, verdict.gap_days
+    spread = task.time_points.choose == "spread"
+    if verdict.code is Code.OLDER:
+        return f"is older than the last {maximum}"
+    if verdict.code is Code.TOO_NEAR:
+        whence = "from a scan that is used" if spread else "before the next"
+        return f"is {gap_days} days {whence} (at least {gates.min_gap_days})"
+    if verdict.code is Code.THINNED:
+        return f"is thinned out: {maximum} scans are spread over the history"
+    if spread:
+        return f"lies farther back than {maximum} scans at most {gates.max_gap_days} days apart reach"
+    return f"lies before a gap of {gap_days} days (at most {gates.max_gap_days})"
 
 
 def _why(point: TimePoint, role: str) -> str:
@@ -96,58 +127,3 @@ def _why(point: TimePoint, role: str) -> str:
     series: list[Series] = [each for study in point.studies for each in study.series]
     texts = sorted({each.excluded.text for each in series if each.verdict.role == role and each.excluded is not None})
     return f" ({'; '.join(texts)})" if texts else ""
-
-
-def _newest(usable: Sequence[TimePoint], task: Task) -> tuple[list[TimePoint], list[LeftOut]]:
-    """Walk from the newest time point back, keeping the gaps, until there are enough."""
-    chosen: list[TimePoint] = []
-    skipped: list[LeftOut] = []
-    gates, too_old = task.gates, ""
-    for point in reversed(usable):
-        gap = (chosen[0].acquired_on - point.acquired_on).days if chosen else None
-        day = point.acquired_on.isoformat()
-        if len(chosen) == task.time_points.maximum:
-            skipped.append(_skip(point, "older", f"{day} is older than the last {task.time_points.maximum}"))
-        elif too_old:
-            skipped.append(_skip(point, "before-gap", f"{day} lies before {too_old}"))
-        elif gap is not None and gap < gates.min_gap_days:
-            skipped.append(
-                _skip(point, "too-near", f"{day} is {gap} days before the next (at least {gates.min_gap_days})")
-            )
-        elif gap is not None and gates.max_gap_days is not None and gap > gates.max_gap_days:
-            too_old = f"a gap of {gap} days (at most {gates.max_gap_days})"
-            skipped.append(_skip(point, "before-gap", f"{day} lies before {too_old}"))
-        else:
-            chosen.insert(0, point)
-    return chosen, skipped
-
-
-def _spread(usable: Sequence[TimePoint], task: Task) -> tuple[list[TimePoint], list[LeftOut]]:
-    """Thin the time points evenly, and say of each that falls out why."""
-    gates = task.gates
-    kept = thin_evenly(
-        [point.acquired_on for point in usable],
-        maximum=task.time_points.maximum,
-        min_gap_days=gates.min_gap_days,
-        max_gap_days=gates.max_gap_days,
-    )
-    chosen = [usable[position] for position in kept]
-    skipped = [_thinned(point, chosen, task) for number, point in enumerate(usable) if number not in kept]
-    return chosen, skipped
-
-
-def _thinned(point: TimePoint, chosen: Sequence[TimePoint], task: Task) -> LeftOut:
-    day, gates = point.acquired_on, task.gates
-    nearest = min(abs((each.acquired_on - day).days) for each in chosen)
-    if nearest < gates.min_gap_days:
-        text = f"{day.isoformat()} is {nearest} days from a scan that is used (at least {gates.min_gap_days})"
-        return _skip(point, "too-near", text)
-    if day < chosen[0].acquired_on and gates.max_gap_days is not None:
-        reach = f"{task.time_points.maximum} scans at most {gates.max_gap_days} days apart"
-        return _skip(point, "before-gap", f"{day.isoformat()} lies farther back than {reach} reach")
-    text = f"{day.isoformat()} is thinned out: {task.time_points.maximum} scans are spread over the history"
-    return _skip(point, "thinned", text)
-
-
-def _skip(point: TimePoint, code: str, text: str) -> LeftOut:
-    return LeftOut(point=point, reason=Reason(code=code, text=text))

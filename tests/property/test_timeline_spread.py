@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dicom_node.timeline.build import build_time_line
 from dicom_node.timeline.choose import choose_time_points
-from dicom_node.timeline.thin import thin_evenly
+from inference.thin import thin_evenly
 from tests.factories.facts import SELECTION, a_cohort, a_task, follow_ups
 
 START = date(2025, 2, 1)

@@ -1,4 +1,4 @@
-"""Thin a history evenly: which of many days to keep so that they cover all of it."""
+"""Thin a history evenly: which of many days to keep so that they cover all of it. Pure Python."""
 
 from __future__ import annotations
 
