@@ -34,7 +34,7 @@ _DESCRIPTIONS = {
 
 def describe(method: Method) -> str:
     """Return what a report says of a method's maps."""
-    return f"{_DESCRIPTIONS[method]}, absolute value, Gaussian {SMOOTHING_VOXELS:g} voxel"
+    return f"{_DESCRIPTIONS[method]}, Gaussian {SMOOTHING_VOXELS:g} voxel, absolute value"
 
 
 METHOD = describe(Method.INTEGRATED_GRADIENTS)
