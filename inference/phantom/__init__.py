@@ -4,15 +4,19 @@ from inference.phantom.grid import Grid, scan_grid
 from inference.phantom.latents import Dials, History, bayes_ceiling, draw_history
 from inference.phantom.model_space import change_mask, model_space_masks, render_model_space
 from inference.phantom.patient import PhantomPatient, Visit, make_patient
+from inference.phantom.population import INTERNAL, SHIFTED, Population, on_real_head
 from inference.phantom.render import ground_truth, render
 from inference.phantom.slices import SliceOrder
 from inference.phantom.study import StudyOptions, patient_truth, write_patient, write_study, write_volume
 
 __all__ = [
+    "INTERNAL",
+    "SHIFTED",
     "Dials",
     "Grid",
     "History",
     "PhantomPatient",
+    "Population",
     "SliceOrder",
     "StudyOptions",
     "Visit",
@@ -22,6 +26,7 @@ __all__ = [
     "ground_truth",
     "make_patient",
     "model_space_masks",
+    "on_real_head",
     "patient_truth",
     "render",
     "render_model_space",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inference.phantom import lesion as disease
-from inference.phantom.anatomy import TissueMaps, healthy_fractions
+from inference.phantom.anatomy import healthy_fractions
 from inference.phantom.grid import HEAD_CENTRE_MM
 from inference.phantom.signal import Sequence, Tissue, tissue_signal
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from inference.phantom.patient import PhantomPatient, Visit
+    from inference.phantom.tissue import TissueMaps
 
 BRAIN = (
     Tissue.GREY,
@@ -25,7 +26,10 @@ BRAIN = (
     Tissue.OEDEMA,
     Tissue.GLIOSIS,
     Tissue.CAVITY,
+    Tissue.MIXED,
+    Tissue.NECROSIS,
 )
+LESION = (Tissue.TUMOUR, Tissue.ENHANCING, Tissue.MIXED, Tissue.NECROSIS)
 
 
 def ungrow(patient: PhantomPatient, visit: Visit, points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -40,8 +44,10 @@ def fractions_at(
 ) -> dict[Tissue, NDArray[np.float32]]:
     """Return every tissue's share at template points (3, N)."""
     cavity_mm = patient.lesion.cavity_radius_at(visit.years_since_surgery)
-    radius_mm = disease.lesion_radius_mm(patient.lesion, visit.volume_ml, cavity_radius_mm=cavity_mm)
-    return disease.add_lesion(
+    radius_mm = disease.lesion_radius_mm(
+        patient.lesion, visit.volume_ml, cavity_radius_mm=cavity_mm, head=patient.population.head
+    )
+    fractions = disease.add_lesion(
         healthy_fractions(patient.anatomy, maps, template_points),
         patient.lesion,
         template_points,
@@ -49,6 +55,16 @@ def fractions_at(
         cavity_radius_mm=cavity_mm,
         edge_mm=edge_mm,
     )
+    return disease.roughen(fractions, patient.texture, template_points)
+
+
+def share(fractions: dict[Tissue, NDArray[np.float32]], tissues: tuple[Tissue, ...]) -> NDArray[np.float32]:
+    """Return the share (N,) that some tissues take together."""
+    total = np.zeros_like(fractions[Tissue.WHITE])
+    for each in tissues:
+        if each in fractions:
+            total += fractions[each]
+    return total
 
 
 def mix(fractions: dict[Tissue, NDArray[np.float32]], sequence: Sequence, field_t: float) -> NDArray[np.float32]:

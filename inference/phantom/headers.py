@@ -54,14 +54,23 @@ _NAMES: dict[tuple[str, str, bool], tuple[str, str]] = {
     ("philips", "T1c", True): ("3D_T1W_TFE_GD", "TFE"),
     ("philips", "T2", True): ("VISTA_T2", "TSE"),
     ("philips", "FLAIR", True): ("VISTA_FLAIR", "TSE"),
+    ("hitachi", "T1", False): ("T1 SE AX", "SE"),
+    ("hitachi", "T1c", False): ("T1 SE AX CE", "SE"),
+    ("hitachi", "T2", False): ("T2 FSE AX", "FSE"),
+    ("hitachi", "FLAIR", False): ("FLAIR AX", "FIR"),
+    ("hitachi", "T1", True): ("T1 3D MPRAGE", "RSSG"),
+    ("hitachi", "T1c", True): ("T1 3D MPRAGE CE", "RSSG"),
+    ("hitachi", "T2", True): ("T2 isoFSE", "FSE"),
+    ("hitachi", "FLAIR", True): ("FLAIR isoFSE", "FIR"),
 }
 _IMAGE_TYPES = {
     "siemens": ("ORIGINAL", "PRIMARY", "M", "ND", "NORM"),
     "ge": ("ORIGINAL", "PRIMARY", "OTHER"),
     "philips": ("ORIGINAL", "PRIMARY", "M_SE", "M", "SE"),
+    "hitachi": ("ORIGINAL", "PRIMARY", "OTHER"),
 }
-_SCAN_OPTIONS = {"siemens": ("PFP",), "ge": ("FAST_GEMS", "FC_SLICE_AX_GEMS"), "philips": ("FS",)}
-AGENT = {"siemens": "Gadovist", "ge": "GADAVIST", "philips": "DOTAREM"}
+_SCAN_OPTIONS = {"siemens": ("PFP",), "ge": ("FAST_GEMS", "FC_SLICE_AX_GEMS"), "philips": ("FS",), "hitachi": ("PFF",)}
+AGENT = {"siemens": "Gadovist", "ge": "GADAVIST", "philips": "DOTAREM", "hitachi": "Gadovist"}
 
 
 def wording(vendor: str, role: str, sequence: Sequence, *, volumetric: bool) -> Wording:

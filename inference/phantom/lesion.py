@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from inference.phantom.anatomy import TEMPLATE_ORIGIN_MM, sample, tissue_maps
+from inference.phantom.heads import tissue_maps
 from inference.phantom.signal import Tissue
+from inference.phantom.tissue import TEMPLATE_ORIGIN_MM, sample
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
+
+    from inference.phantom.population import Population
 
 MAX_VOLUME_ML = 120.0  # slow shrinkers run backwards would outgrow the head
 _REACH_MM = 52.0  # how far from its centre a lesion may extend
@@ -59,9 +64,9 @@ class Lesion:
         return float(self.cavity_radius_mm * (self.cavity_final_fraction + (1 - self.cavity_final_fraction) * rest))
 
 
-def draw_lesion(rng: np.random.Generator) -> Lesion:
+def draw_lesion(rng: np.random.Generator, head: Path | None = None) -> Lesion:
     """Draw site, shape, cavity, scar and enhancement; nothing here knows z."""
-    sites = _sites_mm()
+    sites = _sites_mm(head)
     centre = sites[:, int(rng.integers(sites.shape[1]))]
     cavity_radius = float(rng.uniform(8, 14))
     outward = centre / np.linalg.norm(centre) + 0.35 * rng.standard_normal(3)
@@ -79,6 +84,50 @@ def draw_lesion(rng: np.random.Generator) -> Lesion:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Texture:
+    """How uneven a tumour is inside: the mean shares of looser and of dead tissue, and where they lie."""
+
+    loose_share: float
+    necrotic_share: float
+    waves_per_mm: NDArray[np.float32]  # (K, 3)
+    phases: NDArray[np.float32]  # (K,)
+
+    def pattern(self, points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an uneven field (N,) around 1 at points (3, N)."""
+        wave = np.cos(self.waves_per_mm @ points_mm + self.phases[:, None]).sum(0) / np.sqrt(self.phases.size / 2)
+        return np.asarray(1 + np.float32(0.6) * wave, dtype=np.float32)
+
+
+def draw_texture(rng: np.random.Generator, population: Population) -> Texture:
+    """Draw a tumour's inside; nothing here knows z."""
+    waves = rng.standard_normal((8, 3)) * (2 * np.pi / 14)  # about 14 mm from crest to crest
+    return Texture(
+        loose_share=float(rng.uniform(*population.loose_share)),
+        necrotic_share=float(rng.uniform(*population.necrotic_share)),
+        waves_per_mm=waves.astype(np.float32),
+        phases=rng.uniform(0, 2 * np.pi, 8).astype(np.float32),
+    )
+
+
+def roughen(
+    fractions: dict[Tissue, NDArray[np.float32]], texture: Texture, points_mm: NDArray[np.float32]
+) -> dict[Tissue, NDArray[np.float32]]:
+    """Replace part of the tumour by looser tissue and part of its core by dead tissue, at template points (3, N)."""
+    if not texture.loose_share and not texture.necrotic_share:
+        return fractions
+    pattern = texture.pattern(points_mm)
+    loose = np.clip(texture.loose_share * pattern, 0, 1) * fractions[Tissue.TUMOUR]
+    dead = np.clip(texture.necrotic_share * pattern, 0, 1) * fractions[Tissue.ENHANCING]
+    return {
+        **fractions,
+        Tissue.TUMOUR: fractions[Tissue.TUMOUR] - loose,
+        Tissue.ENHANCING: fractions[Tissue.ENHANCING] - dead,
+        Tissue.MIXED: loose,
+        Tissue.NECROSIS: dead,
+    }
+
+
 def _draw_shape(rng: np.random.Generator, centre: NDArray[np.float64], *, amplitude: float) -> Shape:
     waves = rng.standard_normal((6, 3)) * np.array([1.2, 1.2, 2.0, 2.0, 3.5, 3.5])[:, None]
     return Shape(
@@ -89,10 +138,10 @@ def _draw_shape(rng: np.random.Generator, centre: NDArray[np.float64], *, amplit
     )
 
 
-@lru_cache(maxsize=1)
-def _sites_mm() -> NDArray[np.float64]:
+@lru_cache(maxsize=2)
+def _sites_mm(head: Path | None) -> NDArray[np.float64]:
     """Return template points (3, N) in the hemispheres' parenchyma, supratentorial, away from midline and surface."""
-    maps = tissue_maps(2)
+    maps = tissue_maps(2, head=head)
     tissue = ndimage.gaussian_filter(maps.grey + maps.white, 2.0)
     index = np.argwhere((tissue > 0.85) & (maps.distance_mm < -14)).T[::-1]  # (x, y, z)
     points = index * maps.spacing_mm + np.asarray(TEMPLATE_ORIGIN_MM)[:, None]
@@ -100,9 +149,9 @@ def _sites_mm() -> NDArray[np.float64]:
     return np.asarray(points[:, above], dtype=np.float64)
 
 
-def lesion_radius_mm(lesion: Lesion, volume_ml: float, *, cavity_radius_mm: float) -> float:
+def lesion_radius_mm(lesion: Lesion, volume_ml: float, *, cavity_radius_mm: float, head: Path | None = None) -> float:
     """Return the level R whose set, inside parenchyma and outside the cavity, has `volume_ml` (at most the maximum)."""
-    maps = tissue_maps(2)
+    maps = tissue_maps(2, head=head)
     step = int(maps.spacing_mm)
     wanted = min(volume_ml, MAX_VOLUME_ML)
     ball_mm = (wanted * 1000 * 3 / (4 * np.pi)) ** (1 / 3)

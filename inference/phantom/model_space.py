@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from inference.phantom.anatomy import TEMPLATE_ORIGIN_MM, TEMPLATE_SHAPE, sample, tissue_maps, to_template
-from inference.phantom.composition import BRAIN, fractions_at, mix, noise_seed, ungrow
+from inference.phantom.anatomy import to_template
+from inference.phantom.composition import BRAIN, LESION, fractions_at, mix, noise_seed, share, ungrow
 from inference.phantom.grid import HEAD_CENTRE_MM, Grid
+from inference.phantom.heads import tissue_maps
 from inference.phantom.scanner import add_rician_noise, bias_field, rotation_matrix
-from inference.phantom.signal import Tissue, sequence_for
+from inference.phantom.signal import Tissue
+from inference.phantom.tissue import TEMPLATE_ORIGIN_MM, TEMPLATE_SHAPE, sample
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from inference.phantom.anatomy import TissueMaps
     from inference.phantom.patient import PhantomPatient, Visit
     from inference.phantom.scanner import Nuisance
+    from inference.phantom.tissue import TissueMaps
 
 SHAPE = (48, 64, 48)  # (Z, Y, X)
 _NEAR_BRAIN_MM = 14.0  # deformation, growth and misregistration move the surface by less
@@ -55,12 +59,12 @@ def render_model_space(
         KeyError: if the role is none of T1, T1c, T2, FLAIR.
     """
     visit, nuisance = patient.visits[visit_index], patient.visits[visit_index].nuisance
-    sequence = sequence_for(role, volumetric=nuisance.volumetric, field_t=visit.scanner.field_t)
+    sequence = patient.population.sequence(role, volumetric=nuisance.volumetric, field_t=visit.scanner.field_t)
     scene = _scene(patient, visit, shape)
-    brain_only = {tissue: scene.fractions[tissue] for tissue in BRAIN}
+    brain_only = {tissue: scene.fractions[tissue] for tissue in BRAIN if tissue in scene.fractions}
     shaded = mix(brain_only, sequence, visit.scanner.field_t) * bias_field(nuisance, scene.points_mm, strength=0.3)
     signal = _spread(shaded, scene.near, shape)
-    brain = _spread(sum(brain_only.values(), start=np.float32(0)), scene.near, shape)
+    brain = _spread(share(scene.fractions, BRAIN), scene.near, shape)
     if not nuisance.volumetric:
         sigma = 0.3 * nuisance.thick_slice_mm * shape[0] / TEMPLATE_SHAPE[0]
         signal = ndimage.gaussian_filter1d(signal, sigma, axis=0)
@@ -83,11 +87,8 @@ def model_space_masks(
         IndexError: if there is no such visit.
     """
     scene = _scene(patient, patient.visits[visit_index], shape)
-    groups = {"lesion": (Tissue.TUMOUR, Tissue.ENHANCING), "cavity": (Tissue.CAVITY,), "brain": BRAIN}
-    return {
-        name: _spread(sum((scene.fractions[each] for each in tissues), start=np.float32(0)), scene.near, shape)
-        for name, tissues in groups.items()
-    }
+    groups = {"lesion": LESION, "cavity": (Tissue.CAVITY,), "brain": BRAIN}
+    return {name: _spread(share(scene.fractions, tissues), scene.near, shape) for name, tissues in groups.items()}
 
 
 def change_mask(
@@ -101,20 +102,22 @@ def change_mask(
     Raises:
         IndexError: if there is no such visit.
     """
-    near, points = _model_points(shape)
+    near, points = _model_points(shape, patient.population.head)
     template_points = to_template(patient.anatomy, ungrow(patient, patient.visits[newer], points))
     shares = []
     for index in (older, newer):
-        fractions = fractions_at(patient, patient.visits[index], template_points, _maps(shape), edge_mm=_edge_mm(shape))
-        shares.append(fractions[Tissue.TUMOUR] + fractions[Tissue.ENHANCING])
+        fractions = fractions_at(
+            patient, patient.visits[index], template_points, _maps(shape, patient), edge_mm=_edge_mm(shape)
+        )
+        shares.append(share(fractions, LESION))
     return np.asarray(np.abs(_spread(shares[1] - shares[0], near, shape)) > 0.5)
 
 
 def _scene(patient: PhantomPatient, visit: Visit, shape: tuple[int, int, int]) -> _Scene:
     """Find what stands at each voxel near the brain, after what registration leaves."""
-    near, points = _model_points(shape)
+    near, points = _model_points(shape, patient.population.head)
     template_points = to_template(patient.anatomy, ungrow(patient, visit, _misregister(visit.nuisance, points)))
-    fractions = fractions_at(patient, visit, template_points, _maps(shape), edge_mm=_edge_mm(shape))
+    fractions = fractions_at(patient, visit, template_points, _maps(shape, patient), edge_mm=_edge_mm(shape))
     return _Scene(near=near, points_mm=points, fractions=fractions)
 
 
@@ -145,19 +148,19 @@ def _edge_mm(shape: tuple[int, int, int]) -> float:
     return max(1.5, _voxel_mm(shape))
 
 
-def _maps(shape: tuple[int, int, int]) -> TissueMaps:
+def _maps(shape: tuple[int, int, int], patient: PhantomPatient) -> TissueMaps:
     """Return the tissue maps that are fine enough for a shape."""
-    return tissue_maps(2 if _voxel_mm(shape) > 1.4 else 1)
+    return tissue_maps(2 if _voxel_mm(shape) > 1.4 else 1, head=patient.population.head)
 
 
 @lru_cache(maxsize=4)
-def _model_points(shape: tuple[int, int, int]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+def _model_points(shape: tuple[int, int, int], head: Path | None) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the flat indices (N,) near the brain and their template points (3, N); fields of view coincide."""
     factors = [full / part for full, part in zip(TEMPLATE_SHAPE, shape, strict=True)]
     affine = np.diag([*factors[::-1], 1.0])
     affine[:3, 3] = np.asarray(TEMPLATE_ORIGIN_MM) + (np.asarray(factors[::-1]) - 1) / 2
     points = Grid(affine=affine, shape=shape).points_mm()
-    maps = tissue_maps(2)
+    maps = tissue_maps(2, head=head)
     distance = sample(maps.distance_mm, maps.spacing_mm, points, outside=60.0)
     near = np.flatnonzero(distance < _NEAR_BRAIN_MM)
     return near, np.ascontiguousarray(points[:, near])

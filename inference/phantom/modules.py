@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from inference.phantom.headers import Wording, wording
-from inference.phantom.signal import Sequence, sequence_for
+from inference.phantom.signal import Sequence
 
 if TYPE_CHECKING:
     from inference.phantom.patient import PhantomPatient, Visit
@@ -63,7 +63,7 @@ class Series:
     def sequence(self) -> Sequence:
         """Return the protocol; a localizer is a fast T1-weighted scan."""
         role = "T1" if self.name == "localizer" else self.name
-        return sequence_for(role, volumetric=self.volumetric, field_t=self.visit.scanner.field_t)
+        return self.patient.population.sequence(role, volumetric=self.volumetric, field_t=self.visit.scanner.field_t)
 
     @property
     def words(self) -> Wording:

@@ -9,12 +9,13 @@ import numpy as np
 
 from inference.phantom.anatomy import Anatomy, draw_anatomy
 from inference.phantom.latents import Dials, History, draw_history
-from inference.phantom.lesion import Lesion, draw_lesion
-from inference.phantom.scanner import VENDORS, Nuisance, Scanner, draw_nuisance, scanner
+from inference.phantom.lesion import Lesion, Texture, draw_lesion, draw_texture
+from inference.phantom.population import INTERNAL, Population
+from inference.phantom.scanner import Nuisance, Scanner, draw_nuisance, scanner
 
 _FIRST_LAST_VISIT = date(2018, 1, 1)
 _UPGRADE_DATE = date(2020, 1, 1)
-_DISEASE_STREAM, _NUISANCE_STREAM, _SITE_STREAM = 1, 2, 3
+_DISEASE_STREAM, _NUISANCE_STREAM, _SITE_STREAM, _TEXTURE_STREAM = 1, 2, 3, 5
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -50,14 +51,17 @@ class PhantomPatient:
     label: bool | None
     history: History
     dials: Dials
+    population: Population
     anatomy: Anatomy
     lesion: Lesion
+    texture: Texture
 
 
 def make_patient(
     seed: int,
     *,
     dials: Dials | None = None,
+    population: Population = INTERNAL,
     nuisance_seed: int | None = None,
     n_visits: int | None = None,
     last_visit: date | None = None,
@@ -66,7 +70,8 @@ def make_patient(
 
     Args:
         seed: names the patient and its disease.
-        dials: the population; the defaults are the study's.
+        dials: what the disease does; the defaults are the study's.
+        population: who is scanned, and with what.
         nuisance_seed: scanners, pose and noise; `seed` where not given. Changes neither dates nor label.
         n_visits: fixes the number of visits.
         last_visit: shifts all dates so that the last visit falls here.
@@ -81,8 +86,9 @@ def make_patient(
     noise_seed = seed if nuisance_seed is None else nuisance_seed
     disease = np.random.default_rng([seed, _DISEASE_STREAM])
     history = draw_history(np.random.default_rng([seed, 0]), dials, n_visits=n_visits)
-    lesion = draw_lesion(disease)
-    anatomy = draw_anatomy(disease)
+    lesion = draw_lesion(disease, population.head)
+    anatomy = draw_anatomy(disease, population)
+    texture = draw_texture(np.random.default_rng([seed, _TEXTURE_STREAM]), population)
 
     last = last_visit or _FIRST_LAST_VISIT + timedelta(days=int(disease.integers(0, 2000)))
     recovery_days = int(np.clip(60 * np.exp(0.4 * disease.standard_normal()), 14, 240))
@@ -95,14 +101,16 @@ def make_patient(
         sex=str(disease.choice(["F", "M"])),
         born=surgery - timedelta(days=age_days),
         surgery=surgery,
-        visits=_visits(history, dials, last, surgery, noise_seed),
+        visits=_visits(history, (dials, population), last, surgery, noise_seed),
         event=None if history.event_day is None else last + timedelta(days=history.event_day),
         last_follow_up=last + timedelta(days=history.last_follow_up_day),
         label=history.label,
         history=history,
         dials=dials,
+        population=population,
         anatomy=anatomy,
         lesion=lesion,
+        texture=texture,
     )
 
 
@@ -111,8 +119,11 @@ def patient_id(seed: int) -> str:
     return f"PHANTOM-{seed:06d}"
 
 
-def _visits(history: History, dials: Dials, last: date, surgery: date, noise_seed: int) -> tuple[Visit, ...]:
+def _visits(
+    history: History, law: tuple[Dials, Population], last: date, surgery: date, noise_seed: int
+) -> tuple[Visit, ...]:
     """Give each visit its date, machine and nuisance; a patient mostly stays at one site, machines change."""
+    dials, acquisition = law[0], law[1].acquisition
     site_rng = np.random.default_rng([noise_seed, _SITE_STREAM])
     tilt = dials.site_log_odds_per_z * history.z
     weights = np.exp(np.array([tilt, 0.0, -tilt]))
@@ -131,8 +142,8 @@ def _visits(history: History, dials: Dials, last: date, surgery: date, noise_see
                 log_volume=log_volume,
                 years_to_last_visit=day / 365.25,
                 years_since_surgery=(acquired - surgery).days / 365.25,
-                scanner=scanner(VENDORS[here], high_field=high_field, site=here),
-                nuisance=draw_nuisance(rng),
+                scanner=scanner(acquisition.vendors[here], high_field=high_field, site=acquisition.first_site + here),
+                nuisance=draw_nuisance(rng, acquisition),
             )
         )
     return tuple(visits)

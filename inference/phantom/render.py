@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.phantom.anatomy import TissueMaps, may_reach, tissue_maps, to_template
-from inference.phantom.composition import BRAIN, fractions_at, mix, noise_seed, ungrow
+from inference.phantom.anatomy import to_template
+from inference.phantom.composition import BRAIN, LESION, fractions_at, mix, noise_seed, share, ungrow
 from inference.phantom.grid import HEAD_CENTRE_MM, Grid
+from inference.phantom.heads import tissue_maps
 from inference.phantom.scanner import add_rician_noise, bias_field, rotation_matrix
-from inference.phantom.signal import Tissue, sequence_for
+from inference.phantom.signal import Tissue
+from inference.phantom.tissue import TissueMaps, may_reach
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from inference.phantom.patient import PhantomPatient, Visit
+    from inference.phantom.population import Population
 
 WHITE_MATTER_LEVEL = 400.0  # stored value of white matter at unit gain
 
@@ -34,6 +37,7 @@ class Scene:
     """
 
     visit: Visit
+    population: Population
     grid: Grid
     near: NDArray[np.intp]
     points_mm: NDArray[np.float32]
@@ -47,7 +51,7 @@ def place_head(patient: PhantomPatient, visit_index: int, *, grid: Grid) -> Scen
         IndexError: if there is no such visit.
     """
     thickness = round(float(np.linalg.norm(grid.affine[:3, 2])))
-    maps = tissue_maps(1, through_plane_mm=thickness)
+    maps = tissue_maps(1, through_plane_mm=thickness, head=patient.population.head)
     return _scene(patient, patient.visits[visit_index], grid, maps, edge_mm=max(1.5, thickness / 2))
 
 
@@ -62,7 +66,9 @@ def acquire(scene: Scene, role: str, *, volumetric: bool = False) -> tuple[NDArr
     """
     visit, nuisance = scene.visit, scene.visit.nuisance
     shaded = mix(
-        scene.fractions, sequence_for(role, volumetric=volumetric, field_t=visit.scanner.field_t), visit.scanner.field_t
+        scene.fractions,
+        scene.population.sequence(role, volumetric=volumetric, field_t=visit.scanner.field_t),
+        visit.scanner.field_t,
     )
     shaded *= WHITE_MATTER_LEVEL * nuisance.gain
     shaded *= bias_field(nuisance, scene.points_mm)
@@ -89,11 +95,13 @@ def render(
 
 def ground_truth(patient: PhantomPatient, visit_index: int, *, grid: Grid) -> dict[str, NDArray[np.bool_]]:
     """Return the masks `brain`, `lesion`, `enhancing` and `cavity`, each (Z, Y, X), on a scanner grid."""
-    scene = _scene(patient, patient.visits[visit_index], grid, tissue_maps(1), edge_mm=1.0)
+    scene = _scene(
+        patient, patient.visits[visit_index], grid, tissue_maps(1, head=patient.population.head), edge_mm=1.0
+    )
     fractions = scene.fractions
     shares = {
-        "brain": sum((fractions[tissue] for tissue in BRAIN), start=np.float32(0)),
-        "lesion": fractions[Tissue.TUMOUR] + fractions[Tissue.ENHANCING],
+        "brain": share(fractions, BRAIN),
+        "lesion": share(fractions, LESION),
         "enhancing": fractions[Tissue.ENHANCING],
         "cavity": fractions[Tissue.CAVITY],
     }
@@ -122,6 +130,7 @@ def _scene(patient: PhantomPatient, visit: Visit, grid: Grid, maps: TissueMaps, 
     near, template_points = near[close], template_points[:, close]
     return Scene(
         visit=visit,
+        population=patient.population,
         grid=grid,
         near=near,
         points_mm=scanner_points[:, near],

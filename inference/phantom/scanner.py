@@ -32,18 +32,19 @@ _MODELS = {
     "siemens": ("SIEMENS", (("Avanto", 1.5, "syngo MR B17"), ("Skyra", 3.0, "syngo MR E11"))),
     "ge": ("GE MEDICAL SYSTEMS", (("SIGNA HDxt", 1.5, "HD16.0_V02"), ("DISCOVERY MR750", 3.0, "DV26.0_R03"))),
     "philips": ("Philips Medical Systems", (("Achieva", 1.5, "3.2.3"), ("Ingenia", 3.0, "5.3.1"))),
+    "hitachi": ("Hitachi Medical Corporation", (("ALTAIRE", 0.7, "V3.1"), ("OASIS", 1.0, "V6.2"))),
 }
-VENDORS = tuple(_MODELS)
+VENDORS = ("siemens", "ge", "philips")  # of the population that is trained on
 
 
 def scanner(vendor: str, *, high_field: bool, site: int = 0) -> Scanner:
-    """Return the 1.5 T or 3 T machine of a vendor at a site.
+    """Return the machine of lower (1.5 T) or higher (3 T) field of a vendor at a site; Hitachi's are 0.7 and 1 T.
 
     Raises:
-        ValueError: if the vendor is none of `VENDORS`.
+        ValueError: if the vendor is unknown.
     """
     if vendor not in _MODELS:
-        msg = f"phantom scanner: expected a vendor of {', '.join(VENDORS)}, found {vendor!r}"
+        msg = f"phantom scanner: expected a vendor of {', '.join(_MODELS)}, found {vendor!r}"
         raise ValueError(msg)
     manufacturer, models = _MODELS[vendor]
     model, field_t, software = models[int(high_field)]
@@ -53,7 +54,7 @@ def scanner(vendor: str, *, high_field: bool, site: int = 0) -> Scanner:
         model=model,
         field_t=field_t,
         station=f"PHANTOMMR{site}{int(high_field)}",
-        serial=f"9900{site}{VENDORS.index(vendor)}{int(high_field)}",
+        serial=f"9900{site}{tuple(_MODELS).index(vendor)}{int(high_field)}",
         software=software,
         institution=f"Phantom Hospital {site}",
     )
@@ -75,14 +76,27 @@ class Nuisance:
     noise_seed: int
 
 
-def draw_nuisance(rng: np.random.Generator) -> Nuisance:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquisition:
+    """How a population's machines scan: ranges that each visit draws from, and their protocol beside the usual one."""
+
+    vendors: tuple[str, str, str] = VENDORS  # of the three sites
+    first_site: int = 0
+    noise_fraction: tuple[float, float] = (0.015, 0.05)
+    thick_slices_mm: tuple[float, ...] = (3.0, 4.0, 5.0)
+    volumetric_share: float = 0.4
+    echo_time_factor: float = 1.0
+    inversion_time_factor: float = 1.0
+
+
+def draw_nuisance(rng: np.random.Generator, acquisition: Acquisition) -> Nuisance:
     """Draw one visit's nuisance."""
     return Nuisance(
         gain=float(np.exp(0.25 * rng.standard_normal())),
         bias=(rng.standard_normal(9) * np.array([0.1, 0.1, 0.1, *[0.06] * 6])).astype(np.float32),
-        noise_fraction=float(rng.uniform(0.015, 0.05)),
-        thick_slice_mm=float(rng.choice([3.0, 4.0, 5.0])),
-        volumetric=bool(rng.uniform() < 0.4),
+        noise_fraction=float(rng.uniform(*acquisition.noise_fraction)),
+        thick_slice_mm=float(rng.choice(acquisition.thick_slices_mm)),
+        volumetric=bool(rng.uniform() < acquisition.volumetric_share),
         rotation_deg=_triple(rng, 4.0),
         translation_mm=_triple(rng, 4.0),
         residual_rotation_deg=_triple(rng, 0.8),
@@ -105,11 +119,16 @@ def rotation_matrix(angles_deg: tuple[float, float, float]) -> NDArray[np.float6
     return np.asarray(about_z @ about_y @ about_x, dtype=np.float64)
 
 
+def bias_terms(points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the smooth terms (9, N) that a field's logarithm is a sum of: x, y, z, x2, y2, z2, xy, yz, zx."""
+    x, y, z = points_mm / np.float32(90)
+    return np.stack([x, y, z, x * x, y * y, z * z, x * y, y * z, z * x])
+
+
 def bias_field(nuisance: Nuisance, points_mm: NDArray[np.float32], *, strength: float = 1.0) -> NDArray[np.float32]:
     """Return the coil's multiplicative shading at points (3, N), positive and near 1."""
-    x, y, z = points_mm / np.float32(90)
-    terms = (x, y, z, x * x, y * y, z * z, x * y, y * z, z * x)
-    field = np.zeros_like(x)
+    terms = bias_terms(points_mm)
+    field = np.zeros_like(terms[0])
     for weight, term in zip(nuisance.bias, terms, strict=True):
         field += np.float32(strength) * weight * term
     return np.asarray(np.exp(np.clip(field, -1, 1)), dtype=np.float32)

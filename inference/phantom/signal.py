@@ -31,6 +31,8 @@ class Tissue(StrEnum):
     OEDEMA = "oedema"
     GLIOSIS = "gliosis"
     CAVITY = "resection cavity fluid"
+    MIXED = "loosely infiltrated tissue"
+    NECROSIS = "necrosis"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ TISSUES: dict[Tissue, Relaxation] = {
     Tissue.OEDEMA: Relaxation(density=0.82, t1_ms=(1200, 1500), t2_ms=(125, 120)),
     Tissue.GLIOSIS: Relaxation(density=0.80, t1_ms=(1150, 1450), t2_ms=(120, 115)),
     Tissue.CAVITY: Relaxation(density=0.98, t1_ms=(3700, 3800), t2_ms=(1000, 900)),
+    Tissue.MIXED: Relaxation(density=0.83, t1_ms=(1230, 1530), t2_ms=(125, 118)),
+    Tissue.NECROSIS: Relaxation(density=0.93, t1_ms=(2300, 2600), t2_ms=(260, 240)),
 }
 
 
@@ -127,14 +131,24 @@ def csf_null_ti_ms(tr_ms: float) -> float:
 
 
 def tissue_signal(tissue: Tissue, sequence: Sequence, *, field_t: float) -> float:
-    """Return the magnitude signal of a pure voxel of `tissue` at 1.5 or 3 tesla."""
+    """Return the magnitude signal of a pure voxel of `tissue` at a field strength."""
     properties = TISSUES[tissue]
-    index = 1 if field_t > 2 else 0
-    t1_ms, t2_ms = properties.t1_ms[index], properties.t2_ms[index]
+    t1_ms, t2_ms = _at_field(properties.t1_ms, field_t), _at_field(properties.t2_ms, field_t)
     if sequence.gadolinium:
         rate_per_s = 1000 / t1_ms + GADOLINIUM_R1_PER_MM_S * properties.gadolinium_mm
         t1_ms = 1000 / rate_per_s
     return properties.density * longitudinal(sequence, t1_ms) * math.exp(-sequence.te_ms / t2_ms)
+
+
+def _at_field(times_ms: tuple[float, float], field_t: float) -> float:
+    """Return a relaxation time at a field, given those at 1.5 and 3 tesla.
+
+    Source: T1 grows with a power of the field (Bottomley et al., Med Phys 1984); ours is set by the two known times.
+    """
+    low, high = times_ms
+    if field_t in (1.5, 3.0):
+        return high if field_t > 2 else low
+    return float(low * (field_t / 1.5) ** math.log2(high / low))
 
 
 def longitudinal(sequence: Sequence, t1_ms: float) -> float:

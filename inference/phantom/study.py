@@ -147,6 +147,7 @@ def patient_truth(patient: PhantomPatient) -> dict[str, object]:
         "event_within_horizon": patient.label,
         "history": asdict(patient.history),
         "dials": asdict(patient.dials),
+        "population": patient.population.name,
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.phantom import Dials, make_patient, render_model_space
+from inference.phantom import INTERNAL, Dials, make_patient, render_model_space
 from inference.training.cohort import MAX_SCANS, Cohort, PatientScans, write_cohort
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from inference.phantom import PhantomPatient
+    from inference.phantom import PhantomPatient, Population
 
 
 def render_cohort(
@@ -35,6 +35,20 @@ def render_cohort(
     return write_cohort(folder, drawn(draw, seeds, workers=workers, advance=advance))
 
 
+def render_population(
+    folder: Path,
+    seeds: Sequence[int],
+    *,
+    population: Population,
+    shape: tuple[int, int, int],
+    workers: int = 2,
+    advance: Callable[[], None] = lambda: None,
+) -> Cohort:
+    """Render patients of another population than the one that is trained on, as `render_cohort` does."""
+    draw = partial(rendered_patient, shape=shape, dials=Dials(), n_visits=None, population=population)
+    return write_cohort(folder, drawn(draw, seeds, workers=workers, advance=advance))
+
+
 def drawn(
     draw: Callable[[int], PatientScans], seeds: Sequence[int], *, workers: int, advance: Callable[[], None]
 ) -> Iterator[PatientScans]:
@@ -45,9 +59,16 @@ def drawn(
             yield each
 
 
-def rendered_patient(seed: int, *, shape: tuple[int, int, int], dials: Dials, n_visits: int | None) -> PatientScans:
+def rendered_patient(
+    seed: int,
+    *,
+    shape: tuple[int, int, int],
+    dials: Dials,
+    n_visits: int | None,
+    population: Population = INTERNAL,
+) -> PatientScans:
     """Render the last scans of one patient, FLAIR in the model's space, 0..1 as 8 bits."""
-    patient = make_patient(seed, dials=dials, n_visits=n_visits)
+    patient = make_patient(seed, dials=dials, n_visits=n_visits, population=population)
     return in_cohort(
         patient, np.stack([render_model_space(patient, visit, shape=shape) for visit in last_visits(patient)])
     )

@@ -1,0 +1,49 @@
+"""Verbs about the phantoms themselves: `python -m inference phantom-residuals|...`. Synthetic phantoms only."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from inference.phantom import make_patient
+from inference.phantom.serving import Residual, serve
+from inference.preprocess import load_template
+
+OUT = click.Path(path_type=Path)
+FIRST_SEED = 600_000  # of the patients that are sent the whole way: none of them is trained or tested on
+_VISITS = 2
+
+
+@click.command("phantom-residuals")
+@click.option("--patients", type=click.IntRange(20), default=20, show_default=True, help="How many, two visits each.")
+@click.option("--out", type=OUT, required=True, help="File for the measured table (JSON).")
+@click.option("--work", type=OUT, required=True, help="Folder that keeps each scan's row; a second call goes on.")
+def phantom_residuals(*, patients: int, out: Path, work: Path) -> None:
+    """Measure what DICOM, N4 and registration leave of pose and shading; rendering draws from the table."""
+    rows = []
+    for seed in range(FIRST_SEED, FIRST_SEED + patients):
+        for visit in range(_VISITS):
+            rows.append(_measured(seed, visit, work))
+            click.echo(f"patient {seed - FIRST_SEED + 1} of {patients}, visit {visit + 1}", err=True)
+    table = {
+        "about": "synthetic phantoms; python -m inference phantom-residuals",
+        "rows": [asdict(each) for each in rows],
+    }
+    out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def _measured(seed: int, visit: int, work: Path) -> Residual:
+    """Send one visit the whole way, or recall what an earlier call measured."""
+    row = work / f"{seed}-{visit}.json"
+    if row.is_file():
+        return Residual(**json.loads(row.read_text(encoding="utf-8")))
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        served = serve(make_patient(seed, n_visits=_VISITS), visit, Path(folder), load_template())
+    served.preprocessed.save(row.with_suffix(".npz"))
+    row.write_text(json.dumps(asdict(served.residual)) + "\n", encoding="utf-8")
+    return served.residual
