@@ -9,13 +9,13 @@ import numpy as np
 
 from inference.evaluation.answers import best_f1_threshold
 from inference.evaluation.bootstrap import Estimate, estimate
+from inference.evaluation.operating import TARGETS, Threshold, choose_threshold
 from inference.evaluation.resampled import rates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BEST_F1 = "best F1"
-SENSITIVE, SPECIFIC = 0.90, 0.90  # targets on validation
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 41))  # of the decision curve: 0.02 to 0.80
 
 
@@ -45,24 +45,20 @@ class DecisionCurve:
     treat_all: tuple[float, ...]
 
 
-def operating_thresholds(
+def validation_thresholds(
     probabilities: NDArray[np.float64], labels: NDArray[np.bool_], prevalence: float
-) -> dict[str, float]:
-    """Return named thresholds fixed on validation; positive means probability >= threshold."""
-    events, others = np.sort(probabilities[labels]), np.sort(probabilities[~labels])
-    missed = int(np.floor((1 - SENSITIVE) * len(events)))  # so many events may lie below
-    spared = int(np.ceil(SPECIFIC * len(others)))  # so many others must lie below
-    above = others[spared - 1] if spared else 0.0
-    return {
-        BEST_F1: best_f1_threshold(probabilities, labels, prevalence),
-        f"sensitivity {SENSITIVE:.0%}": float(events[missed]),
-        f"specificity {SPECIFIC:.0%}": float(np.nextafter(above, np.inf)),
-    }
+) -> tuple[Threshold, ...]:
+    """Return the thresholds that validation fixes: of the best F1, and of each target of `operating`.
+
+    Raises:
+        ValueError: if only one class is there.
+    """
+    best = Threshold(name=BEST_F1, value=best_f1_threshold(probabilities, labels, prevalence))
+    return (best, *(choose_threshold(name, target, probabilities, labels) for name, target in TARGETS.items()))
 
 
 def point_figures(
-    name: str,
-    threshold: float,
+    threshold: Threshold,
     *,
     probabilities: NDArray[np.float64],
     labels: NDArray[np.bool_],
@@ -70,10 +66,10 @@ def point_figures(
     prevalence: float,
 ) -> PointFigures:
     """Return what a threshold reaches on patients it was not fixed on."""
-    reached = rates(probabilities >= threshold, labels, counts)
+    reached = rates(probabilities >= threshold.value, labels, counts)
     return PointFigures(
-        name=name,
-        threshold=threshold,
+        name=threshold.name,
+        threshold=threshold.value,
         sensitivity=estimate(reached.sensitivity),
         specificity=estimate(reached.specificity),
         ppv=estimate(reached.ppv(prevalence)),

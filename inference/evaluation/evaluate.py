@@ -18,7 +18,7 @@ from inference.evaluation.arms import ORDER, compare, line_up, pretext_gains, sc
 from inference.evaluation.bootstrap import Sampling
 from inference.evaluation.cautions import cautions
 from inference.evaluation.coverage import coverage_curve
-from inference.evaluation.decisions import BEST_F1, decision_curve, operating_thresholds, point_figures
+from inference.evaluation.decisions import decision_curve, point_figures, validation_thresholds
 from inference.evaluation.groups import score_groups
 from inference.evaluation.k_curve import k_curve
 from inference.evaluation.metrics import roc_curve
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from inference.evaluation.groups import GroupScore
     from inference.evaluation.k_curve import KCurve
     from inference.evaluation.locked import Opening
+    from inference.evaluation.operating import Threshold
     from inference.evaluation.predictions import Predictions
     from inference.evaluation.prefixes import Prefixes
     from inference.evaluation.reliability import Reliability
@@ -69,6 +70,7 @@ class Evidence:
     training: Predictions | None = None  # its rows fit the baselines without network; validation does otherwise
     shifted: tuple[Predictions, ...] = ()  # other populations, never used for training or choice
     by_growth: Mapping[float, Predictions] = field(default_factory=dict)  # mean growth m -> order, scratch, sham
+    thresholds: tuple[Threshold, ...] = ()  # on the delivered probability, as shipped; validation fixes them otherwise
     uncertainty: NDArray[np.float64] | None = None  # (P,) of the test table; the seeds' spread otherwise
     one_scan_dropped: NDArray[np.float64] | None = None  # (6, P) probabilities of the delivered arm
     confounds: tuple[ConfoundFigure, ...] = ()
@@ -150,7 +152,7 @@ def evaluate(
         ceilings=ceilings,
         plan=plan,
     )
-    thresholds = before.thresholds()
+    best_f1, *targets = before.thresholds()
     lineup = before.line_up(test)
     if plan.delivered not in lineup.answers:
         raise ValueError(f"{test.population}: expected arm {plan.delivered!r}, found {sorted(lineup.answers)}")
@@ -166,14 +168,13 @@ def evaluate(
         rocs={name: _roc(each.mean, each.labels) for name, each in lineup.answers.items()},
         operating_points=tuple(
             point_figures(
-                name,
                 threshold,
                 probabilities=chances,
                 labels=delivered.labels,
                 counts=counts,
                 prevalence=plan.prevalence,
             )
-            for name, threshold in thresholds.items()
+            for threshold in (best_f1, *(evidence.thresholds or targets))
         ),
         decision_curve=decision_curve(chances, delivered.labels, counts),
         k_curve=k_curve(test, delivered=plan.delivered, calibrate=calibrate, ceilings=ceilings, sampling=plan.sampling),
@@ -189,7 +190,7 @@ def evaluate(
             chances,
             delivered.labels,
             uncertainty=uncertainty,
-            threshold=thresholds[BEST_F1],
+            threshold=best_f1.value,
             sampling=plan.sampling,
         ),
         confounds=evidence.confounds,
@@ -218,9 +219,9 @@ class _Before:
     def probabilities_of_seeds(self, answers: Answers) -> NDArray[np.float64]:
         return delivered_probabilities(answers.logits, answers.scans, self.calibrate)
 
-    def thresholds(self) -> dict[str, float]:
+    def thresholds(self) -> tuple[Threshold, ...]:
         known = final_answers(self.validation, self.plan.delivered)
-        return operating_thresholds(self.probabilities(known), known.labels, self.plan.prevalence)
+        return validation_thresholds(self.probabilities(known), known.labels, self.plan.prevalence)
 
 
 def _population(target: Predictions, lineup: Lineup, before: _Before) -> Population:

@@ -13,7 +13,6 @@ from scipy.stats import rankdata
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RESAMPLES = 1000  # as published
 ECE_BINS = 5  # equal counts, as published
 
 
@@ -28,15 +27,6 @@ def auroc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
         return float("nan")
     ranks = rankdata(scores)
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
-
-
-def auroc_interval(scores: NDArray[np.float64], labels: NDArray[np.bool_], *, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the AUROC. Rows must be patients, one row each."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(labels), size=(RESAMPLES, len(labels)))
-    areas = np.array([auroc(scores[rows], labels[rows]) for rows in drawn])
-    lower, upper = np.nanpercentile(areas, [2.5, 97.5])
-    return float(lower), float(upper)
 
 
 def roc_curve(

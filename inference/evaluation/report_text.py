@@ -100,8 +100,9 @@ def _population(evaluation: Evaluation, population: Population, heading: str) ->
 def _delivered(evaluation: Evaluation) -> Iterator[str]:
     yield "## Operating points"
     yield (
-        "Thresholds on the delivered probability were fixed on validation and named after their target there. PPV and "
-        f"NPV at the declared prevalence of {evaluation.plan.prevalence:.0%}, never at that of the test."
+        "Thresholds on the delivered probability, fixed before the test; rule-out and rule-in aim at a sensitivity and "
+        "a specificity that they may miss here. PPV and NPV are at the declared prevalence of "
+        f"{evaluation.plan.prevalence:.0%}, never at that of the test."
     )
     yield operating_table(evaluation.operating_points)
     if evaluation.coverage:

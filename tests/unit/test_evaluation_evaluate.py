@@ -13,6 +13,7 @@ from inference.evaluation.bootstrap import Sampling
 from inference.evaluation.evaluate import Evaluation, Evidence, Plan, evaluate
 from inference.evaluation.locked import Opening
 from inference.evaluation.metrics import auroc
+from inference.evaluation.operating import Threshold
 from tests.factories.predictions import predictions_of
 
 if TYPE_CHECKING:
@@ -201,6 +202,15 @@ def test_the_pretext_gain_is_reported_by_growth_with_its_negative_control() -> N
     assert not any("negative control" in each for each in found.warnings)
     dishonest = evaluated(predictions_of(150, seed=15), Evidence(by_growth={0.0: honest[1.2]}))
     assert any("negative control" in each for each in dishonest.warnings)
+
+
+def test_shipped_thresholds_are_scored_as_they_are(plain: Evaluation) -> None:
+    """Validation fixes rule-out and rule-in unless a bundle's own thresholds are handed in; the best F1 stays."""
+    shipped = Threshold(name="shipped", value=0.37)
+    found = evaluated(predictions_of(780, seed=2), Evidence(thresholds=(shipped,)))
+    assert [each.name for each in plain.operating_points] == ["best F1", "rule-out", "rule-in"]
+    assert [(each.name, each.threshold) for each in found.operating_points[1:]] == [("shipped", 0.37)]
+    assert found.operating_points[0] == plain.operating_points[0]
 
 
 def test_groups_partition_the_patients(plain: Evaluation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.evaluation.metrics import auroc, auroc_interval, brier, expected_calibration_error
+from inference.evaluation.metrics import auroc, brier, expected_calibration_error
 
 
 def test_auroc_counts_pairs_and_half_of_the_ties() -> None:
@@ -16,16 +16,6 @@ def test_auroc_counts_pairs_and_half_of_the_ties() -> None:
 def test_auroc_of_one_class_is_not_a_number() -> None:
     """There is nothing to discriminate."""
     assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([True, True])))
-
-
-def test_the_interval_holds_the_area_and_is_the_same_each_time() -> None:
-    """The bootstrap is seeded."""
-    rng = np.random.default_rng(0)
-    labels = rng.random(200) < 0.3
-    scores = rng.standard_normal(200) + labels
-    lower, upper = auroc_interval(scores, labels)
-    assert lower < auroc(scores, labels) < upper
-    assert (lower, upper) == auroc_interval(scores, labels)
 
 
 def test_brier_is_the_mean_squared_distance() -> None:
