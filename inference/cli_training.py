@@ -22,7 +22,7 @@ from inference.training.arms import Arm, Effort, configuration
 from inference.training.cohort import open_cohort
 from inference.training.fit import EpochReport, Schedule, Session, fit
 from inference.training.lessons import heads_lesson, order_lesson, recurrence_lesson
-from inference.training.phantoms import render_cohort
+from inference.training.phantoms import Drawing, render_cohort
 
 OUT = click.Path(path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -41,7 +41,8 @@ def cohort(*, out: Path, patients: int, first_seed: int, visits: int | None, siz
     """Render phantoms in the model's space, for training and scoring."""
     with progress_bar("rendering", patients) as advance:
         seeds = range(first_seed, first_seed + patients)
-        done = render_cohort(out, seeds, shape=SIZES[size].input_shape, n_visits=visits, advance=advance)
+        drawing = Drawing(shape=SIZES[size].input_shape, n_visits=visits)
+        done = render_cohort(out, seeds, drawing, advance=advance)
     click.echo(f"{len(done)} patients, {len(done.volumes)} scans in {out}")
 
 

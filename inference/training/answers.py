@@ -31,6 +31,17 @@ def prefix_logits(network: TemporalNetwork, cohort: Cohort, features: Tensor) ->
     return _by_length(network, cohort, features, newest=False)
 
 
+def one_dropped_logits(network: TemporalNetwork, cohort: Cohort, features: Tensor) -> NDArray[np.float64]:
+    """Return logits (6, P) from all of a patient's scans but the first, the second, ...; NaN where too few are left."""
+    answers = np.full((len(LENGTHS), len(cohort)), np.nan)
+    for row in range(len(LENGTHS)):
+        patients = np.flatnonzero(cohort.n_scans() > max(row, 1))
+        if len(patients):
+            examples = [_without(cohort, int(patient), row) for patient in patients]
+            answers[row, patients] = read(network, features, examples).mean(axis=0)
+    return answers
+
+
 def prefix_labels(cohort: Cohort) -> NDArray[np.int8]:
     """Return (6, P): each prefix's own label, -1 where nobody knows or there is no such prefix."""
     labels = np.full((len(LENGTHS), len(cohort)), -1, dtype=np.int8)
@@ -60,12 +71,25 @@ def recurrence_auroc(
     return float(np.nanmean(areas))
 
 
-def order_accuracy(network: TemporalNetwork, cohort: Cohort, *, seed: int = 0, max_windows: int = 4) -> float:
+def order_accuracy(network: TemporalNetwork, cohort: Cohort, *, seed: int = 0) -> float:
     """Return the share of sequences whose order is told right; chance is one half."""
-    ask = order_of_windows(cohort, max_windows=max_windows)
+    told, _ = _order_told(network, cohort, seed)
+    return float(told.mean())
+
+
+def order_accuracies(network: TemporalNetwork, cohort: Cohort, *, seed: int = 0) -> NDArray[np.float64]:
+    """Return each patient's share of sequences whose order is told right, for patients with two scans or more."""
+    told, whose = _order_told(network, cohort, seed)
+    return np.array([told[whose == patient].mean() for patient in np.unique(whose)])
+
+
+def _order_told(network: TemporalNetwork, cohort: Cohort, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return for each of a few true and false orders of every patient whether it was told right, and whose it is."""
+    ask = order_of_windows(cohort, max_windows=4)
     examples = ask(np.arange(len(cohort)), np.random.default_rng(seed))
     logits = read(network, encode_cohort(network, cohort), examples).mean(axis=0)
-    return float(np.mean((logits > 0) == np.array([each.target > 0.5 for each in examples])))
+    whose = np.searchsorted(cohort.first, [each.places[0] for each in examples], side="right") - 1
+    return (logits > 0) == np.array([each.target > 0.5 for each in examples]), whose
 
 
 def _by_length(network: TemporalNetwork, cohort: Cohort, features: Tensor, *, newest: bool) -> NDArray[np.float64]:
@@ -77,6 +101,11 @@ def _by_length(network: TemporalNetwork, cohort: Cohort, features: Tensor, *, ne
         examples = [_example(cohort, int(patient), length, newest=newest) for patient in patients]
         answers[row, patients] = read(network, features, examples).mean(axis=0)
     return answers
+
+
+def _without(cohort: Cohort, patient: int, dropped: int) -> Example:
+    used = [scan for place, scan in enumerate(cohort.scans(patient)) if place != dropped]
+    return Example(places=tuple(used), days=tuple(cohort.days[used].tolist()))
 
 
 def _example(cohort: Cohort, patient: int, length: int, *, newest: bool) -> Example:

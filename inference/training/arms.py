@@ -4,7 +4,7 @@
     scratch   the patient's last 1 to 6 scans, from random weights
     sham      as `order`, but the order labels of the pretext are a coin's
     order     order verification first, then recurrence: the published recipe
-    gap       as `order`, and recurrence also reads when the scans were acquired (an ablation; off in the published one)
+    order+gap as `order`, and recurrence also reads when the scans were acquired (an ablation; off in the published one)
 
 An arm without a pretext trains on recurrence for the epochs that the others spend on it, so that updates match.
 """
@@ -37,7 +37,7 @@ class Arm(StrEnum):
     SCRATCH = "scratch"
     SHAM = "sham"
     ORDER = "order"
-    GAP = "gap"
+    GAP = "order+gap"
 
 
 WITH_PRETEXT = (Arm.SHAM, Arm.ORDER, Arm.GAP)
@@ -73,14 +73,7 @@ def train_arm(
     single, pretext = arm is Arm.SINGLE, arm in WITH_PRETEXT
     torch.manual_seed(seed)
     network = TemporalNetwork(configuration(arm, effort))
-    schedule = Schedule(
-        epochs=effort.pretext_epochs,
-        encoder_rate=effort.encoder_rate,
-        head_rate=effort.head_rate,
-        layer_decay=effort.layer_decay,
-        batch_patients=effort.batch_patients,
-        seed=seed,
-    )
+    schedule = order_schedule(effort, seed=seed)
     epochs = effort.recurrence_epochs
     if pretext and effort.pretext_epochs:
         network = fit(
@@ -95,6 +88,18 @@ def train_arm(
     lesson = heads_lesson(network, train, validation, patients=patients, single=single)
     last = replace(schedule, epochs=effort.heads_epochs, encoder_rate=0.0, head_rate=effort.heads_rate, patience=6)
     return fit(network, lesson, last, session)
+
+
+def order_schedule(effort: Effort, *, seed: int) -> Schedule:
+    """Return the schedule of the pretext; recurrence differs from it in its epochs only."""
+    return Schedule(
+        epochs=effort.pretext_epochs,
+        encoder_rate=effort.encoder_rate,
+        head_rate=effort.head_rate,
+        layer_decay=effort.layer_decay,
+        batch_patients=effort.batch_patients,
+        seed=seed,
+    )
 
 
 def configuration(arm: Arm, effort: Effort) -> TemporalConfig:

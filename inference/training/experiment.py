@@ -19,12 +19,18 @@ import torch
 
 from inference.evaluation.predictions import LENGTHS, Predictions
 from inference.models.temporal import TemporalNetwork
-from inference.training.answers import last_scans_logits, prefix_labels, prefix_logits, recurrence_auroc
+from inference.training.answers import (
+    VALIDATED_LENGTHS,
+    last_scans_logits,
+    prefix_labels,
+    prefix_logits,
+    recurrence_auroc,
+)
 from inference.training.arms import Arm, configuration, train_arm
 from inference.training.cohort import Cohort, is_written, open_cohort
 from inference.training.fit import Session
 from inference.training.measures import mean_gaps_days, volume_slopes
-from inference.training.phantoms import render_cohort
+from inference.training.phantoms import Drawing, render_cohort
 from inference.training.reading import encode_cohort
 
 if TYPE_CHECKING:
@@ -67,8 +73,9 @@ class Experiment:
         if is_written(folder) and len(cohort := open_cohort(folder)) == group.patients:
             return cohort
         shape = configuration(Arm.ORDER, self.preset.effort).input_shape
+        drawing = Drawing(shape=shape, dials=group.dials, population=group.population)
         with self.bar(f"rendering {group.name}", group.patients) as advance:
-            return render_cohort(folder, group.seeds, shape=shape, dials=group.dials, advance=advance)
+            return render_cohort(folder, group.seeds, drawing, advance=advance)
 
     def members(self, arm: Arm, train: PhantomGroup, validation: PhantomGroup) -> list[Trained]:
         """Return an arm's networks, one per seed, all with the encoder's rate that validated best with the first."""
@@ -86,11 +93,7 @@ class Experiment:
         if path.is_file():
             return _recall(path, arm, effort)
         learn_from, choose_on = self.cohort(train), self.cohort(validation)
-        session = replace(
-            self.session,
-            checkpoints=self.work / "checkpoints" / train.name / name,
-            report=lambda epoch: self.report(f"{train.name}, {name}", epoch),
-        )
+        session = self.session_for(f"{train.name}-{name}")
         network = train_arm(
             arm,
             learn_from,
@@ -100,8 +103,17 @@ class Experiment:
             seed=seed,
             session=session,
         )
-        score = recurrence_auroc(network, choose_on, lengths=(1,) if arm is Arm.SINGLE else (3, 4, 5, 6))
+        network = _as_shipped(network)
+        score = recurrence_auroc(network, choose_on, lengths=(1,) if arm is Arm.SINGLE else VALIDATED_LENGTHS)
         return _remember(path, network, score)
+
+    def session_for(self, name: str) -> Session:
+        """Return the session of one network: its checkpoints and who is told of its epochs."""
+        return replace(
+            self.session,
+            checkpoints=self.work / "checkpoints" / name,
+            report=lambda epoch: self.report(name, epoch),
+        )
 
     def predictions(self, group: PhantomGroup, members: Mapping[Arm, Sequence[Trained]]) -> Predictions:
         """Return what the members of all arms answer about the patients of a group."""
@@ -146,6 +158,15 @@ def answer(population: str, cohort: Cohort, arms: Mapping[Arm, Sequence[Temporal
         prefix_logits=prefixes,
         prefix_labels=prefix_labels(cohort),
     )
+
+
+def _as_shipped(network: TemporalNetwork) -> TemporalNetwork:
+    """Round weights to float16, as a bundle holds them, so that every figure is one of what ships."""
+    state = network.state_dict()
+    network.load_state_dict(
+        {name: each.half().float() if each.is_floating_point() else each for name, each in state.items()}
+    )
+    return network.eval()
 
 
 def _remember(path: Path, network: TemporalNetwork, score: float) -> Trained:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.phantom import INTERNAL, Dials, make_patient, render_model_space
+from inference.phantom import INTERNAL, Dials, Population, make_patient, render_model_space
 from inference.training.cohort import MAX_SCANS, Cohort, PatientScans, write_cohort
 
 if TYPE_CHECKING:
@@ -17,36 +18,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from inference.phantom import PhantomPatient, Population
+    from inference.phantom import PhantomPatient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """Who is drawn beside their seeds, and on which grid (Z, Y, X); `n_visits` fixes the number of visits."""
+
+    shape: tuple[int, int, int]
+    dials: Dials = field(default_factory=Dials)
+    population: Population = INTERNAL
+    n_visits: int | None = None
 
 
 def render_cohort(
     folder: Path,
     seeds: Sequence[int],
+    drawing: Drawing,
     *,
-    shape: tuple[int, int, int],
-    dials: Dials | None = None,
-    n_visits: int | None = None,
     workers: int = 2,
     advance: Callable[[], None] = lambda: None,
 ) -> Cohort:
     """Render the last scans of the patients of `seeds` into `folder`; `advance` is called after each patient."""
-    draw = partial(rendered_patient, shape=shape, dials=dials or Dials(), n_visits=n_visits)
-    return write_cohort(folder, drawn(draw, seeds, workers=workers, advance=advance))
-
-
-def render_population(
-    folder: Path,
-    seeds: Sequence[int],
-    *,
-    population: Population,
-    shape: tuple[int, int, int],
-    workers: int = 2,
-    advance: Callable[[], None] = lambda: None,
-) -> Cohort:
-    """Render patients of another population than the one that is trained on, as `render_cohort` does."""
-    draw = partial(rendered_patient, shape=shape, dials=Dials(), n_visits=None, population=population)
-    return write_cohort(folder, drawn(draw, seeds, workers=workers, advance=advance))
+    return write_cohort(folder, drawn(partial(rendered_patient, drawing), seeds, workers=workers, advance=advance))
 
 
 def drawn(
@@ -59,19 +53,11 @@ def drawn(
             yield each
 
 
-def rendered_patient(
-    seed: int,
-    *,
-    shape: tuple[int, int, int],
-    dials: Dials,
-    n_visits: int | None,
-    population: Population = INTERNAL,
-) -> PatientScans:
+def rendered_patient(drawing: Drawing, seed: int) -> PatientScans:
     """Render the last scans of one patient, FLAIR in the model's space, 0..1 as 8 bits."""
-    patient = make_patient(seed, dials=dials, n_visits=n_visits, population=population)
-    return in_cohort(
-        patient, np.stack([render_model_space(patient, visit, shape=shape) for visit in last_visits(patient)])
-    )
+    patient = make_patient(seed, dials=drawing.dials, population=drawing.population, n_visits=drawing.n_visits)
+    volumes = [render_model_space(patient, visit, shape=drawing.shape) for visit in last_visits(patient)]
+    return in_cohort(patient, np.stack(volumes))
 
 
 def last_visits(patient: PhantomPatient) -> range:

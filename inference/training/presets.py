@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from inference.phantom import Dials
+from inference.phantom import INTERNAL, SHIFTED, Dials, Population
 from inference.training.arms import Effort
 
 MAIN_GROWTH = Dials().slope_mean_per_year
 _FIRST_SEEDS = {"train": 100_000, "validation": 200_000, "calibration": 300_000, "test": 400_000, "shifted": 500_000}
 _GROWTH_FIRST_SEED, _GROWTH_STRIDE = 700_000, 50_000
+SALIENCY_FIRST_SEED, PARITY_FIRST_SEED = 610_000, 600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class PhantomGroup:
     first_seed: int
     patients: int
     dials: Dials = field(default_factory=Dials)
-    shifted: bool = False
+    population: Population = INTERNAL
 
     @property
     def seeds(self) -> range:
@@ -61,7 +62,12 @@ class Preset:
             KeyError: if there is none of that name.
         """
         patients = {each: getattr(self, each) for each in _FIRST_SEEDS}[name]
-        return PhantomGroup(name=name, first_seed=_FIRST_SEEDS[name], patients=patients, shifted=name == "shifted")
+        return PhantomGroup(
+            name=name,
+            first_seed=_FIRST_SEEDS[name],
+            patients=patients,
+            population=SHIFTED if name == "shifted" else INTERNAL,
+        )
 
     def growth_population(self, growth: float, purpose: str) -> PhantomGroup:
         """Return the train, validation or test patients with another mean growth."""
@@ -109,7 +115,7 @@ PRESETS = {
         growth_train=700,
         growth_validation=150,
         growth_test=600,
-        confound_patients=400,
+        confound_patients=300,
         saliency_patients=40,
         parity_patients=20,
     ),

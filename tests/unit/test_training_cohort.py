@@ -10,7 +10,7 @@ import pytest
 from inference.phantom import make_patient, render_model_space
 from inference.training.cohort import PatientScans, is_written, open_cohort, write_cohort
 from inference.training.labels import label_at
-from inference.training.phantoms import render_cohort
+from inference.training.phantoms import Drawing, render_cohort
 from tests.factories.cohorts import cohort_of
 
 SHAPE = (12, 16, 12)
@@ -19,7 +19,8 @@ SHAPE = (12, 16, 12)
 def test_a_rendered_cohort_is_the_phantoms_of_its_seeds(tmp_path: Path) -> None:
     """Volumes, days and labels are the generator's; only the newest six of many visits are kept."""
     told: list[None] = []
-    cohort = render_cohort(tmp_path, [5, 6], shape=SHAPE, n_visits=7, workers=1, advance=lambda: told.append(None))
+    drawing = Drawing(shape=SHAPE, n_visits=7)
+    cohort = render_cohort(tmp_path, [5, 6], drawing, workers=1, advance=lambda: told.append(None))
     patient = make_patient(6, n_visits=7)
     assert (len(cohort), cohort.volumes.shape, len(told)) == (2, (12, *SHAPE), 2)
     newest = np.rint(render_model_space(patient, 6, shape=SHAPE) * 255)
