@@ -35,12 +35,14 @@ from inference.volume import read_series
 from tests.factories.flair import ISSUER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from dicom_node.priors.archive import Archive
     from dicom_node.settings import Pacs
     from dicom_node.work.demographics import ArchiveFor
+    from dicom_node.work.steps import Predicts
+    from dicom_node.work.tasks import ServedTask
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANSWER = "recurrence_365d"
@@ -132,13 +134,15 @@ class Bench:
         archive_for: ArchiveFor = no_archive,
         cohort_known: bool = True,
         database_url: str | None = None,
+        task: str = "glioma-recurrence",
+        predictor_for: Callable[[ServedTask], Predicts] | None = None,
     ) -> None:
         self.settings = Settings.model_validate(
             {
                 "node": {"ae_title": "NODE", "data_dir": folder},
                 "database": {"url": database_url},
                 "receive": {"allow_unknown_peers": True, "quiet_period_s": 60},
-                "tasks": ["glioma-recurrence"],
+                "tasks": [task],
                 "pacs": list(pacs),
             }
         )
@@ -166,7 +170,7 @@ class Bench:
             folders=self.folders,
             files=self.instances,
             tasks=tasks,
-            predictor_for=lambda _served: ContentPredictor(card),
+            predictor_for=predictor_for or (lambda _served: ContentPredictor(card)),
             archive_for=archive_for,
             clock=lambda: self.now,
             log=log,
