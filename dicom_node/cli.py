@@ -86,6 +86,8 @@ def check(config: Path, study_folder: Path | None, *, with_rules: bool, as_json:
     tasks = _check_parts(settings)
     if study_folder is None:
         click.echo(f"{config}: good; tasks: {', '.join(sorted(tasks))}")
+        for remark in (remark for each in tasks.values() for remark in each.remarks):
+            click.echo(f"warning: {remark}")
         return
     served = {name: each.task for name, each in tasks.items()}
     selection = load_selection(selection_file(settings.selection))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from inference.bundle_parts import Calibration, Conformal, Novelty, OperatingPoint, Part, Probability
+from inference.selection import SelectionRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ __all__ = [
     "OutputDefinition",
     "Part",
     "Score",
+    "SelectionRule",
     "TrainingRanges",
     "bundle_digest",
     "parse",
@@ -109,6 +111,7 @@ class Metadata(Part):
     outputs: tuple[OutputDefinition, ...] = Field(min_length=1)
     horizon_days: int = Field(gt=0)
     training_ranges: TrainingRanges
+    selection: SelectionRule | None = None  # by which the scans of training were chosen; None: nobody wrote it down
     novelty: Novelty | None = None
     scores: tuple[Score, ...] = ()
 
@@ -119,6 +122,21 @@ class Metadata(Part):
             msg = f"roles: expected exactly one, found {list(self.roles)}"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _whole_rule(self) -> Metadata:
+        """Refuse a rule that leaves open what a node must know, or reads other series than the network."""
+        rule = self.selection
+        if rule is not None and (rule.roles != self.roles or not rule.kinds or rule.maximum is None):
+            msg = f"selection: expected roles {list(self.roles)}, kinds and a maximum, found {rule.model_dump_json()}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def most_scans(self) -> int:
+        """Return how many scans the network is shown at most: as its rule says, else as training had."""
+        pinned = None if self.selection is None else self.selection.maximum
+        return self.training_ranges.n_scans[1] if pinned is None else pinned
 
 
 class NetworkDefinition(Part):

@@ -150,7 +150,7 @@ class Predictor:
         """
         tell = progress or _silent
         _check_order(scans)
-        skipped = max(0, len(scans) - self.bundle.metadata.training_ranges.n_scans[1])
+        skipped = max(0, len(scans) - self.bundle.metadata.most_scans)
         used = scans[skipped:]
         wanted = _saliency_indices(saliency_for, len(scans), skipped)
         prepared = self._prepare(used, tell)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dicom_node.errors import ConfigError
 from dicom_node.resources import task_file
 from dicom_node.timeline.task import Task, load_task
+from dicom_node.work.agreement import contradictions, differences
 from dicom_node.work.report_templates import find_template
 from inference import bundle_files
 
@@ -27,6 +28,7 @@ class ServedTask:
     bundle_digest: str
     template: ReportTemplate  # how its reports are worded and coded
     synthetic: bool  # trained on phantoms: delivers for phantoms only (invariant 10)
+    remarks: tuple[str, ...] = ()  # where its rule for scans is not the one that the network was trained under
 
     @property
     def name(self) -> str:
@@ -80,18 +82,13 @@ def _serve(file: Path) -> ServedTask:
         bundle_digest=digest,
         template=template,
         synthetic=metadata.synthetic_training_data,
+        remarks=tuple(f"{file}: {each}" for each in differences(task, metadata)),
     )
 
 
 def _check_agreement(file: Path, task: Task, metadata: bundle_files.Metadata, template: ReportTemplate) -> None:
     """Refuse a task that asks of its bundle what the bundle was not made for."""
-    roles, most = set(metadata.roles), metadata.training_ranges.n_scans[1]
-    problems = []
-    if {role.value for role in task.roles.wanted} != roles:
-        problems.append(f"{file}: roles: expected {', '.join(sorted(roles))} as the bundle reads, found another set")
-    if task.time_points.maximum > most:
-        found = task.time_points.maximum
-        problems.append(f"{file}: time_points.maximum = {found}: the bundle was trained on at most {most} scans")
+    problems = [f"{file}: {each}" for each in contradictions(task, metadata)]
     if task.horizon_days is not None and task.horizon_days != metadata.horizon_days:
         found = task.horizon_days
         problems.append(f"{file}: horizon_days = {found}: the bundle answers for {metadata.horizon_days} days")
