@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.evaluation.bootstrap import Sampling
+from inference.evaluation.bootstrap import Estimate, Sampling
 from inference.evaluation.confound_figures import counted
 from inference.evaluation.evaluate import Evaluation, Evidence, Plan, evaluate
 from inference.evaluation.locked import Opening
@@ -113,6 +113,14 @@ def test_report_and_pictures_are_written_and_read_back(evaluation: Evaluation, r
         with Image.open(report / name) as picture:
             assert min(picture.size) > 600
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+
+def test_what_is_no_number_is_null(evaluation: Evaluation) -> None:
+    """JSON has no NaN."""
+    nowhere = Estimate(value=float("nan"), lower=float("-inf"), upper=1.0)
+    gain = replace(evaluation.pretext_gains[0], over_sham=nowhere)
+    values = report_values(replace(evaluation, pretext_gains=(gain,)))
+    assert values["pretext_gains"][0]["over_sham"] == {"value": None, "lower": None, "upper": 1.0}
 
 
 def test_phantom_figures_never_look_like_clinical_ones(report: Path) -> None:
