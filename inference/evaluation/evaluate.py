@@ -157,7 +157,7 @@ def evaluate(
     if plan.delivered not in lineup.answers:
         raise ValueError(f"{test.population}: expected arm {plan.delivered!r}, found {sorted(lineup.answers)}")
     delivered = lineup.answers[plan.delivered]
-    chances = before.probabilities(delivered)
+    chances, labels = before.probabilities(delivered), delivered.labels
     counts = plan.sampling.counts(len(chances))
     uncertainty = _uncertainty(evidence.uncertainty, test, before.probabilities_of_seeds(delivered))
     figures = Evaluation(
@@ -167,32 +167,17 @@ def evaluate(
         probabilities=tuple(chances.tolist()),
         rocs={name: _roc(each.mean, each.labels) for name, each in lineup.answers.items()},
         operating_points=tuple(
-            point_figures(
-                threshold,
-                probabilities=chances,
-                labels=delivered.labels,
-                counts=counts,
-                prevalence=plan.prevalence,
-            )
-            for threshold in (best_f1, *(evidence.thresholds or targets))
+            point_figures(each, probabilities=chances, labels=labels, counts=counts, prevalence=plan.prevalence)
+            for each in (best_f1, *(evidence.thresholds or targets))
         ),
-        decision_curve=decision_curve(chances, delivered.labels, counts),
+        decision_curve=decision_curve(chances, labels, counts),
         k_curve=k_curve(test, delivered=plan.delivered, calibrate=calibrate, ceilings=ceilings, sampling=plan.sampling),
         groups=score_groups(test, delivered.mean, chances, sampling=plan.sampling),
         prefixes=follow_prefixes(
             test, plan.delivered, calibrate=calibrate, dropped=evidence.one_scan_dropped, sampling=plan.sampling
         ),
         pretext_gains=pretext_gains(evidence.by_growth, sampling=plan.sampling),
-        coverage=()
-        if uncertainty is None
-        else coverage_curve(
-            delivered.mean,
-            chances,
-            delivered.labels,
-            uncertainty=uncertainty,
-            threshold=best_f1.value,
-            sampling=plan.sampling,
-        ),
+        coverage=_coverage(delivered, before, uncertainty=uncertainty, threshold=best_f1),
         confounds=evidence.confounds,
         openings=evidence.openings,
         baselines_fitted_on=before.fitting.population,
@@ -253,6 +238,21 @@ def _uncertainty(
             )
         return given[test.labels >= 0]
     return by_seed.std(axis=0, ddof=1) if len(by_seed) > 1 else None
+
+
+def _coverage(
+    delivered: Answers, before: _Before, *, uncertainty: NDArray[np.float64] | None, threshold: Threshold
+) -> tuple[CoveragePoint, ...]:
+    if uncertainty is None:
+        return ()
+    return coverage_curve(
+        delivered.mean,
+        before.probabilities(delivered),
+        delivered.labels,
+        uncertainty=uncertainty,
+        threshold=threshold.value,
+        sampling=before.plan.sampling,
+    )
 
 
 def _roc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> Roc:
