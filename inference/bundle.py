@@ -36,6 +36,7 @@ from inference.bundle_files import (
     TrainingRanges,
     bundle_digest,
     parse,
+    read_metadata,
     shipped,
 )
 from inference.models import SIZES, Ensemble, Network, build
@@ -94,7 +95,7 @@ def load(folder: Path, *, expected_digest: str | None = None) -> Bundle:
     digest = bundle_digest(folder)
     if expected_digest is not None and digest != expected_digest:
         raise BundleError(f"{folder}: expected digest {expected_digest}, found {digest}")
-    metadata = parse(folder / METADATA, Metadata, None)
+    metadata = read_metadata(folder)
     definition = parse(folder / INFERENCE, NetworkDefinition, "network_def")
     _check_agreement(folder, metadata, definition)
     network = build(**definition.model_dump(exclude={"target"}))

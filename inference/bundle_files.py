@@ -197,9 +197,12 @@ def read_metadata(folder: Path) -> Metadata:
     """Read what a bundle says about itself; check its digest first.
 
     Raises:
-        BundleError: if the file is missing or malformed.
+        BundleError: if the file is missing or malformed, or speaks of a file that is not there.
     """
-    return parse(folder / METADATA, Metadata, None)
+    metadata = parse(folder / METADATA, Metadata, None)
+    if metadata.novelty is not None and not (folder / NOVELTY).is_file():
+        raise BundleError(f"{folder / NOVELTY}: expected what the metadata's novelty speaks of, found none")
+    return metadata
 
 
 def parse(path: Path, kind: type[PartT], key: str | None) -> PartT:

@@ -21,25 +21,35 @@ NEITHER_LIKELY = "neither-answer-likely"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A remark, and whether the bundle lets the run answer in spite of it."""
+    """A remark beside an answer, or the reason for none: the bundle's rule says which."""
 
     flag: QualityFlag
+    reason: str
     rule: Rule
 
 
 def novelty_doubts(distances: Sequence[float], novelty: Novelty, *, skipped: int) -> list[Doubt]:
-    """Return a doubt for every used scan that lies too far from what the model was calibrated on."""
+    """Return a doubt for every used scan that lies too far from what the model was calibrated on.
+
+    One reason names them all, by their numbers in the whole time line, of which the oldest `skipped` were not used.
+    """
+    # "not <=": a distance that is no number is strange, too
+    unlike = "unlike the scans of the model's calibration"
+    strange = {place: each for place, each in enumerate(distances, start=skipped) if not each <= novelty.limit}
+    numbers = ", ".join(str(place + 1) for place in strange)
+    who = f"scan{'s' * (len(strange) > 1)} {numbers} of {skipped + len(distances)}"
+    farthest = f"distance up to {max(strange.values(), default=0):.2f}, limit {novelty.limit:.2f}"
     return [
         Doubt(
             flag=QualityFlag(
                 code=OUT_OF_DISTRIBUTION,
-                message=f"unlike the scans of the model's calibration (distance {each:.2f}, limit {novelty.limit:.2f})",
-                time_point=skipped + place,
+                message=f"{unlike} (distance {each:.2f}, limit {novelty.limit:.2f})",
+                time_point=place,
             ),
+            reason=f"{who}: {unlike} ({farthest})",
             rule=novelty.rule,
         )
-        for place, each in enumerate(distances)
-        if not each <= novelty.limit  # what is no number is unlike, too
+        for place, each in strange.items()
     ]
 
 
@@ -47,30 +57,28 @@ def conformal_doubts(output: Output, conformal: Conformal | None) -> list[Doubt]
     """Return a doubt where the primary output's conformal set holds both answers, or neither."""
     if conformal is None or output.possible is None or len(output.possible) == 1:
         return []
-    share = f"{100 * conformal.coverage:.0f} %"
+    share = f"{100 * conformal.coverage:.0f} % coverage"
     if output.possible:
-        flag = QualityFlag(code=BOTH_POSSIBLE, message=f"both answers are possible at {share} coverage")
-        return [Doubt(flag=flag, rule=conformal.both)]
-    flag = QualityFlag(code=NEITHER_LIKELY, message=f"neither answer is likely at {share} coverage")
-    return [Doubt(flag=flag, rule=conformal.neither)]
+        return [_of_the_run(BOTH_POSSIBLE, f"both answers are possible at {share}", conformal.both)]
+    return [_of_the_run(NEITHER_LIKELY, f"neither answer is likely at {share}", conformal.neither)]
 
 
-def abstain(doubts: Sequence[Doubt], *, n_scans: int) -> Abstention | None:
-    """Return why there is no answer, or None if no doubt forbids it; `n_scans` are those of the whole time line."""
-    grave = [each.flag for each in doubts if each.rule is Rule.ABSTAIN]
+def _of_the_run(code: str, message: str, rule: Rule) -> Doubt:
+    return Doubt(flag=QualityFlag(code=code, message=message), reason=message, rule=rule)
+
+
+def abstain(doubts: Sequence[Doubt]) -> Abstention | None:
+    """Return why there is no answer, or None if no doubt forbids it."""
+    grave = [each for each in doubts if each.rule is Rule.ABSTAIN]
     if not grave:
         return None
     return Abstention(
         kind=AbstentionKind.INDETERMINATE,
-        code=grave[0].code,
-        reason="; ".join(_placed(each, n_scans) for each in grave),
+        code=grave[0].flag.code,
+        reason="; ".join(dict.fromkeys(each.reason for each in grave)),
     )
 
 
 def remarks(doubts: Sequence[Doubt]) -> list[QualityFlag]:
     """Return the doubts that stand beside an answer; those that forbid it are its reason instead."""
     return [each.flag for each in doubts if each.rule is Rule.FLAG]
-
-
-def _placed(flag: QualityFlag, n_scans: int) -> str:
-    return flag.message if flag.time_point is None else f"scan {flag.time_point + 1} of {n_scans} is {flag.message}"

@@ -186,7 +186,7 @@ class Predictor:
             for number, definition in enumerate(metadata.outputs)
         )
         doubts = self._doubts(outputs[0], distances, skipped)
-        abstention = abstain(doubts, n_scans=skipped + len(acquired))
+        abstention = abstain(doubts)
         limit = metadata.novelty.limit if metadata.novelty else 1.0
         result = Result(
             task=task,

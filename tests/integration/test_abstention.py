@@ -153,7 +153,7 @@ def test_a_run_that_abstains_is_reported_without_a_number(abstaining: Abstaining
     result = abstaining.result()
     assert result.abstention is not None
     assert result.abstention.kind is AbstentionKind.INDETERMINATE
-    assert "scan 1 of 2 is unlike the scans of the model's calibration" in result.abstention.reason
+    assert "scans 1, 2 of 2: unlike the scans of the model's calibration" in result.abstention.reason
     assert min(result.novelty) > 1
     assert sorted(abstaining.files()) == ["report", "report-compr", "report-enhanced", "summary"]
     ds = dcmread(abstaining.files()["report"])
@@ -173,7 +173,7 @@ def test_the_case_is_reported_and_says_that_there_is_no_answer(abstaining: Absta
     (case,) = found["cases"]
     assert case["state"] == CaseState.REPORTED.value
     assert [each["code"] for each in case["reasons"]] == ["reported", "indeterminate"]
-    assert case["reasons"][1]["text"].startswith("indeterminate: scan 1 of 2 is unlike")
+    assert case["reasons"][1]["text"].startswith("indeterminate: scans 1, 2 of 2: unlike")
     (run,) = found["runs"]
     assert run["abstention"]["code"] == "114011"
     json.dumps(found, default=str)

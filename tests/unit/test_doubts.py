@@ -39,12 +39,11 @@ def said(logit: float, sets: Conformal, n_scans: int = 4) -> Output:
 def test_a_strange_scan_is_the_reason_for_no_answer() -> None:
     """Named by its number among all scans of the time line, those left out counted."""
     doubts = novelty_doubts([1.0, 2.5, 1.9, 7.25], novelty(Rule.ABSTAIN), skipped=2)
-    found = abstain(doubts, n_scans=6)
+    found = abstain(doubts)
     assert found is not None
     assert (found.kind, found.code) == (AbstentionKind.INDETERMINATE, "out-of-distribution")
     assert found.reason == (
-        "scan 4 of 6 is unlike the scans of the model's calibration (distance 2.50, limit 2.00); "
-        "scan 6 of 6 is unlike the scans of the model's calibration (distance 7.25, limit 2.00)"
+        "scans 4, 6 of 6: unlike the scans of the model's calibration (distance up to 7.25, limit 2.00)"
     )
     assert remarks(doubts) == []
 
@@ -52,13 +51,13 @@ def test_a_strange_scan_is_the_reason_for_no_answer() -> None:
 def test_a_strange_scan_is_a_remark_where_the_bundle_wants_no_more() -> None:
     """At its time point, beside the answer."""
     doubts = novelty_doubts([2.5, 1.9], novelty(Rule.FLAG), skipped=0)
-    assert abstain(doubts, n_scans=2) is None
+    assert abstain(doubts) is None
     assert [(each.code, each.time_point) for each in remarks(doubts)] == [("out-of-distribution", 0)]
 
 
 def test_a_distance_that_is_no_number_is_strange() -> None:
     """Features that are no numbers are like nothing that was seen."""
-    assert abstain(novelty_doubts([float("nan")], novelty(Rule.ABSTAIN), skipped=0), n_scans=1) is not None
+    assert abstain(novelty_doubts([float("nan")], novelty(Rule.ABSTAIN), skipped=0)) is not None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_the_bundle_says_what_becomes_of_both_and_of_neither(both: Rule, neither
     for name, possible in (("both", (False, True)), ("neither", ())):
         primary = Output(name="x", probability=0.5, raw_probability=0.5, possible=possible, coverage=0.9)
         doubts = conformal_doubts(primary, sets)
-        abstention = abstain(doubts, n_scans=4)
+        abstention = abstain(doubts)
         told[name] = abstention.reason if abstention else remarks(doubts)[0].message
         assert (abstention is not None) == ((both if name == "both" else neither) is Rule.ABSTAIN)
     assert told == {
