@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from inference.cli_experiment import evaluate_command, export, reproduce
 from inference.cli_predict import benchmark, phantom, predict
+from inference.cli_saliency import saliency_check_command
 from inference.cli_training import cohort, finetune_command, pretrain_command
 
 
@@ -13,7 +15,18 @@ def main() -> None:
     """Phantoms, training, evaluation and prediction of temporal brain-MRI models. Research use only."""
 
 
-for _command in (phantom, cohort, pretrain_command, finetune_command, predict, benchmark):
+for _command in (
+    phantom,
+    cohort,
+    pretrain_command,
+    finetune_command,
+    evaluate_command,
+    export,
+    reproduce,
+    predict,
+    benchmark,
+    saliency_check_command,
+):
     main.add_command(_command)
 
 if __name__ == "__main__":

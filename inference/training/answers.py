@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from inference.models import TemporalNetwork
+    from inference.models import Network
     from inference.training.cohort import Cohort
 
 VALIDATED_LENGTHS = (3, 4, 5, 6)  # numbers of scans whose mean validation AUROC chooses the weights of a sequence model
 
 
-def last_scans_logits(network: TemporalNetwork, cohort: Cohort, features: Tensor) -> NDArray[np.float64]:
+def last_scans_logits(network: Network, cohort: Cohort, features: Tensor) -> NDArray[np.float64]:
     """Return logits (6, P) from each patient's last 1 to 6 scans, members averaged; NaN where it has fewer."""
     return _by_length(network, cohort, features, newest=True)
 
 
-def prefix_logits(network: TemporalNetwork, cohort: Cohort, features: Tensor) -> NDArray[np.float64]:
+def prefix_logits(network: Network, cohort: Cohort, features: Tensor) -> NDArray[np.float64]:
     """Return logits (6, P) from each patient's first 1 to 6 scans, members averaged; NaN where it has fewer."""
     return _by_length(network, cohort, features, newest=False)
 
 
-def one_dropped_logits(network: TemporalNetwork, cohort: Cohort, features: Tensor) -> NDArray[np.float64]:
+def one_dropped_logits(network: Network, cohort: Cohort, features: Tensor) -> NDArray[np.float64]:
     """Return logits (6, P) from all of a patient's scans but the first, the second, ...; NaN where too few are left."""
     answers = np.full((len(LENGTHS), len(cohort)), np.nan)
     for row in range(len(LENGTHS)):
@@ -52,7 +52,7 @@ def prefix_labels(cohort: Cohort) -> NDArray[np.int8]:
 
 
 def recurrence_auroc(
-    network: TemporalNetwork,
+    network: Network,
     cohort: Cohort,
     *,
     features: Tensor | None = None,
@@ -71,19 +71,19 @@ def recurrence_auroc(
     return float(np.nanmean(areas))
 
 
-def order_accuracy(network: TemporalNetwork, cohort: Cohort, *, seed: int = 0) -> float:
+def order_accuracy(network: Network, cohort: Cohort, *, seed: int = 0) -> float:
     """Return the share of sequences whose order is told right; chance is one half."""
     told, _ = _order_told(network, cohort, seed)
     return float(told.mean())
 
 
-def order_accuracies(network: TemporalNetwork, cohort: Cohort, *, seed: int = 0) -> NDArray[np.float64]:
+def order_accuracies(network: Network, cohort: Cohort, *, seed: int = 0) -> NDArray[np.float64]:
     """Return each patient's share of sequences whose order is told right, for patients with two scans or more."""
     told, whose = _order_told(network, cohort, seed)
     return np.array([told[whose == patient].mean() for patient in np.unique(whose)])
 
 
-def _order_told(network: TemporalNetwork, cohort: Cohort, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def _order_told(network: Network, cohort: Cohort, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Return for each of a few true and false orders of every patient whether it was told right, and whose it is."""
     ask = order_of_windows(cohort, max_windows=4)
     examples = ask(np.arange(len(cohort)), np.random.default_rng(seed))
@@ -92,7 +92,7 @@ def _order_told(network: TemporalNetwork, cohort: Cohort, seed: int) -> tuple[ND
     return (logits > 0) == np.array([each.target > 0.5 for each in examples]), whose
 
 
-def _by_length(network: TemporalNetwork, cohort: Cohort, features: Tensor, *, newest: bool) -> NDArray[np.float64]:
+def _by_length(network: Network, cohort: Cohort, features: Tensor, *, newest: bool) -> NDArray[np.float64]:
     answers = np.full((len(LENGTHS), len(cohort)), np.nan)
     for row, length in enumerate(LENGTHS):
         patients = np.flatnonzero(cohort.n_scans() >= length)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from inference.models import Network
     from inference.training.arms import Effort
     from inference.training.fit import EpochReport
     from inference.training.presets import PhantomGroup, Preset
@@ -133,7 +134,7 @@ def in_fold(patients: int, seed: int) -> NDArray[np.int64]:
     return np.flatnonzero(np.arange(patients) % FOLDS != seed % FOLDS)
 
 
-def answer(population: str, cohort: Cohort, arms: Mapping[Arm, Sequence[TemporalNetwork]]) -> Predictions:
+def answer(population: str, cohort: Cohort, arms: Mapping[str, Sequence[Network]]) -> Predictions:
     """Return what networks answer about all patients of a cohort; a single-scan network answers from one scan only."""
     logits: dict[str, NDArray[np.float64]] = {}
     prefixes: dict[str, NDArray[np.float64]] = {}
@@ -142,7 +143,7 @@ def answer(population: str, cohort: Cohort, arms: Mapping[Arm, Sequence[Temporal
         pairs = list(zip(networks, features, strict=True))
         logits[arm] = np.stack([last_scans_logits(network, cohort, each) for network, each in pairs])
         prefixes[arm] = np.stack([prefix_logits(network, cohort, each) for network, each in pairs])
-        if arm is Arm.SINGLE:
+        if arm == Arm.SINGLE:
             logits[arm][:, 1:] = prefixes[arm][:, 1:] = np.nan
     return Predictions(
         population=population,

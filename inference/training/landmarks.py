@@ -7,10 +7,11 @@ label that holds at the newest of them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from inference.training.cohort import MAX_SCANS
+from inference.training.cohort import MAX_SCANS, Cohort
 from inference.training.labels import HORIZON_DAYS, label_at
 
 if TYPE_CHECKING:
@@ -61,6 +62,20 @@ def landmark_rows(
         if label is not None:
             rows.append(LandmarkRow(year=year, places=thinned(count, max_scans), label=label))
     return rows
+
+
+def cohort_landmarks(cohort: Cohort, patient: int, *, min_scans: int = 2) -> list[LandmarkRow]:
+    """Return the landmark rows of a cohort's patient; places count the patient's scans, oldest = 0.
+
+    The cohort should hold all scans of its patients, not the newest six only.
+    """
+    event = float(cohort.event_days[patient])
+    return landmark_rows(
+        [int(cohort.days[scan]) for scan in cohort.scans(patient)],
+        event_day=None if math.isnan(event) else event,
+        follow_up_day=float(cohort.follow_up_days[patient]),
+        min_scans=min_scans,
+    )
 
 
 def thinned(count: int, most: int) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ import hashlib
 import multiprocessing
 import os
 import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from inference.preprocess import Preprocessed, load_template, preprocess, volume
 from inference.training.sources import find_source, read_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from inference.preprocess import Quality, Template
@@ -71,17 +72,34 @@ def prepare_scans(jobs: Sequence[Job], space: Space, cache: Path, *, workers: in
     load_template(space.template)  # a wrong one is told here and once, not by every scan
     cache.mkdir(parents=True, exist_ok=True)
     work = partial(prepare_scan, space=space, cache=cache)
-    left = {job.line: job for job in jobs}
+    waiting = deque(jobs)
+    while waiting:
+        suspects = yield from _until_broken(work, waiting, workers)
+        for job in suspects:  # one of them took a process down: each gets a process of its own
+            yield _alone(work, job)
+
+
+def _until_broken(
+    work: Callable[[Job], Outcome], waiting: deque[Job], workers: int
+) -> Generator[Outcome, None, list[Job]]:
+    """Yield outcomes until nothing is waiting or a process dies; return what was under way when it did."""
+    under_way: dict[Future[Outcome], Job] = {}
     with _pool(workers) as pool:
-        for future in as_completed([pool.submit(work, job) for job in jobs]):
-            try:
-                outcome = future.result()
-            except BrokenProcessPool:
-                continue  # of all that were under way one is to blame: each gets a process of its own below
-            del left[outcome.line]
-            yield outcome
-    for job in left.values():
-        yield _alone(work, job)
+        while waiting or under_way:
+            while waiting and len(under_way) < workers:  # no more than that, so that few are suspects
+                job = waiting.popleft()
+                try:
+                    under_way[pool.submit(work, job)] = job
+                except BrokenProcessPool:
+                    return [*under_way.values(), job]
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    return list(under_way.values())
+                del under_way[future]
+                yield outcome
+    return []
 
 
 def prepare_scan(job: Job, space: Space, cache: Path) -> Outcome:

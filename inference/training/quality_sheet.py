@@ -31,7 +31,7 @@ _BEST_MUTUAL_INFORMATION = 0.35
 _COLUMNS = ("line", "patient", "scan_date", "status", "margin", "coverage", "overlap", "mutual_information", "flags")
 _STYLE = (
     "body{font:14px sans-serif;margin:2em}td,th{padding:.2em .7em;text-align:left;vertical-align:middle}"
-    "tr{border-bottom:1px solid #ccc}table{border-collapse:collapse}.bad{color:#b00020}"
+    "tr{border-bottom:1px solid #ccc}table{border-collapse:collapse}.bad{color:#b00020}img{height:10em}"
 )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from inference.models import TemporalNetwork
+    from inference.models import Network
     from inference.training.cohort import Cohort
     from inference.training.examples import Example
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Reading(nn.Module):
     """Encode scans and read examples from their features; with `resting`, what comes in are features already."""
 
-    def __init__(self, network: TemporalNetwork, *, resting: bool = False) -> None:
+    def __init__(self, network: Network, *, resting: bool = False) -> None:
         super().__init__()
         self.network = network
         self.resting = resting
@@ -67,7 +67,7 @@ def to_tensor(volumes: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.asarray(volumes, dtype=np.float32) / full)[:, None]
 
 
-def encode_cohort(network: TemporalNetwork, cohort: Cohort) -> Tensor:
+def encode_cohort(network: Network, cohort: Cohort) -> Tensor:
     """Return the features (S, D) of all scans of a cohort, on the CPU; the network is left in evaluation mode."""
     network.eval()
     device = next(network.parameters()).device
@@ -76,7 +76,7 @@ def encode_cohort(network: TemporalNetwork, cohort: Cohort) -> Tensor:
         return torch.cat([network.encode(to_tensor(cohort.volumes[part]).to(device)).float().cpu() for part in parts])
 
 
-def read(network: TemporalNetwork, features: Tensor, examples: Sequence[Example]) -> NDArray[np.float64]:
+def read(network: Network, features: Tensor, examples: Sequence[Example]) -> NDArray[np.float64]:
     """Return logits (members, E) of examples whose places are rows of features (S, D)."""
     device = next(network.parameters()).device
     places, lengths, days = arrange(examples, device)

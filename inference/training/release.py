@@ -1,15 +1,15 @@
-"""Turn a trained network into the bundle that ships, with metadata and a model card that say what it is."""
+"""Turn trained networks into a bundle that says what it is: an ensemble, its calibration and limits, its scores."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
 
 from inference.bundle import (
     CARD,
-    Calibration,
     Metadata,
-    OperatingPoint,
     OutputDefinition,
     Score,
     TrainingRanges,
@@ -17,70 +17,107 @@ from inference.bundle import (
     library_versions,
     save,
 )
+from inference.bundle_parts import Part
+from inference.evaluation.trust import LastScans, fit_trust
+from inference.models import Ensemble
+from inference.selection import SelectionRule
+from inference.training.answers import last_scans_logits
+from inference.training.labels import HORIZON_DAYS
+from inference.training.reading import encode_cohort
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from inference.bundle_parts import Conformal
-    from inference.evaluation.novelty import FittedNovelty
-    from inference.models import Network
+    from inference.bundle_parts import OperatingPoint
+    from inference.evaluation.evaluate import Evaluation
+    from inference.evaluation.trust import Trust
+    from inference.models import TemporalNetwork
+    from inference.training.cohort import Cohort
 
-NAME = "phantom_recurrence"
-HORIZON_DAYS = 365
 OUTPUT = "recurrence_365d"
-INTENDED_USE = (
-    "Research and software tests with synthetic phantoms only. Not a medical device; not for patients: "
-    "its number says nothing about a human."
-)
+# Percentiles of the gaps that were seen in training; outside of them a run is flagged.
+_GAP_PERCENTILES = (0.5, 99.5)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """What a bundle says about itself beside its weights."""
+class About(Part):
+    """What only people can say of a model; all of it stands in the metadata, most of it in every report."""
 
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     version: str
+    task: str
+    description: str
+    authors: str
+    copyright: str
+    intended_use: str
     training_data: str
-    ranges: TrainingRanges
-    calibration: Calibration = field(default_factory=Calibration)
-    conformal: Conformal | None = None
-    novelty: FittedNovelty | None = None
-    scores: tuple[Score, ...] = ()
-    operating_points: tuple[OperatingPoint, ...] = ()
+    synthetic_training_data: bool
+    template: str = "mni152"
+    role: str = "FLAIR"
+    slice_thickness_mm: tuple[float, float]  # that training saw
 
 
-def release(folder: Path, network: Network, about: Release) -> str:
-    """Write the small recurrence network, or an ensemble of such, as a bundle; return its digest."""
+def ensemble_and_trust(networks: Sequence[TemporalNetwork], calibration: Cohort) -> tuple[Ensemble, Trust]:
+    """Return the networks as one, and what its answers are worth on patients that none of them has seen.
+
+    Raises:
+        ValueError: if the networks differ in shape, or the calibration patients are too few or of one outcome only.
+    """
+    ensemble = Ensemble.of(networks)
+    features = encode_cohort(ensemble, calibration)
+    answers = LastScans(
+        logits=last_scans_logits(ensemble, calibration, features),
+        labels=calibration.labels,
+        patients=calibration.patients,
+    )
+    whose = np.repeat(calibration.patients, calibration.n_scans())
+    return ensemble, fit_trust(answers, features.numpy(), whose, encoders=len(networks))
+
+
+def release(
+    folder: Path,
+    ensemble: Ensemble,
+    trust: Trust,
+    about: About,
+    *,
+    training: Cohort,
+    scores: Sequence[Score] = (),
+    operating_points: Sequence[OperatingPoint] = (),
+) -> str:
+    """Write the bundle and return its digest; the card is written apart, since scores may need the bundle."""
     output = OutputDefinition(
         name=OUTPUT,
         meaning=f"recurrence or progression within {HORIZON_DAYS} days after the last scan",
-        calibration=about.calibration,
-        conformal=about.conformal,
-        operating_points=about.operating_points,
+        calibration=trust.calibration,
+        conformal=trust.conformal,
+        operating_points=tuple(operating_points),
     )
+    most = int(training.n_scans().max())
     metadata = Metadata(
         version=about.version,
         changelog={about.version: "see docs/README.md"},
         **library_versions(),
-        name=NAME,
-        task="Risk of recurrence from serial post-operative FLAIR MRI (synthetic phantoms)",
-        description="Shared 3-D ResNet18, self-attention over scans, LSTM; order pretext, then recurrence",
-        authors="the temporal-dicom-node developers",
-        copyright="Apache-2.0",
-        intended_use=INTENDED_USE,
-        network_data_format=_data_format(network.config.input_shape),
+        name=about.name,
+        task=about.task,
+        description=about.description,
+        authors=about.authors,
+        copyright=about.copyright,
+        intended_use=about.intended_use,
+        network_data_format=_data_format(ensemble.config.input_shape, about.role),
         training_data=about.training_data,
-        synthetic_training_data=True,
-        roles=("FLAIR",),
-        input_shape=network.config.input_shape,
-        template="mni152",
+        synthetic_training_data=about.synthetic_training_data,
+        roles=(about.role,),
+        input_shape=ensemble.config.input_shape,
+        template=about.template,
         outputs=(output,),
         horizon_days=HORIZON_DAYS,
-        training_ranges=about.ranges,
-        novelty=None if about.novelty is None else about.novelty.novelty,
-        scores=about.scores,
+        training_ranges=training_ranges(training, about),
+        selection=SelectionRule(roles=(about.role,), kinds=("follow-up",), maximum=most, choose="last"),
+        novelty=trust.novelty.novelty,
+        scores=tuple(scores),
     )
-    features = None if about.novelty is None else about.novelty.distribution
-    return save(folder, network=network, definition=definition_of(network), metadata=metadata, features=features)
+    definition = definition_of(ensemble)
+    return save(folder, network=ensemble, definition=definition, metadata=metadata, features=trust.novelty.distribution)
 
 
 def write_card(folder: Path, text: str) -> None:
@@ -89,7 +126,41 @@ def write_card(folder: Path, text: str) -> None:
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
-def _data_format(shape: tuple[int, int, int]) -> dict[str, Any]:
+def training_ranges(cohort: Cohort, about: About) -> TrainingRanges:
+    """Return what the networks saw of gaps, slices and numbers of scans."""
+    gaps = np.concatenate(
+        [np.diff(cohort.days[scans.start : scans.stop]) for scans in map(cohort.scans, range(len(cohort)))]
+    )
+    low, high = np.percentile(gaps, _GAP_PERCENTILES)
+    return TrainingRanges(
+        gap_days=(float(np.floor(low)), float(np.ceil(high))),
+        slice_thickness_mm=about.slice_thickness_mm,
+        n_scans=(1, int(cohort.n_scans().max())),
+    )
+
+
+def scores_of(evaluation: Evaluation) -> tuple[Score, ...]:
+    """Return the delivered arm's row of the curve over the number of scans; empty where there is no curve."""
+    curve = evaluation.k_curve
+    if curve is None:
+        return ()
+    return tuple(
+        Score(
+            n_scans=point.n_scans,
+            n_patients=curve.n_patients,
+            auroc=point.auroc.value,
+            auroc_lower=point.auroc.lower,
+            auroc_upper=point.auroc.upper,
+            brier=point.brier,
+            ece=point.ece,
+            ceiling_auroc=point.ceiling,
+        )
+        for point in curve.points[evaluation.plan.delivered]
+        if point.brier is not None and point.ece is not None
+    )
+
+
+def _data_format(shape: tuple[int, int, int], role: str) -> dict[str, Any]:
     """Return MONAI's description of input and output."""
     return {
         "inputs": {
@@ -102,7 +173,7 @@ def _data_format(shape: tuple[int, int, int]) -> dict[str, Any]:
                 "dtype": "float32",
                 "value_range": [0, 1],
                 "is_patch_data": False,
-                "channel_def": {"0": "FLAIR, one volume per scan, oldest first"},
+                "channel_def": {"0": f"{role}, one volume per scan, oldest first"},
             }
         },
         "outputs": {
