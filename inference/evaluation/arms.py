@@ -132,10 +132,14 @@ def efficiency(area: Estimate, ceiling: float | None) -> Estimate | None:
     return area.scaled(origin=0.5, unit=ceiling - 0.5)
 
 
-def compare(lineup: Lineup, counts: NDArray[np.float64]) -> tuple[Comparison, ...]:
-    """Return the primary comparison and the secondary ones, Holm's adjustment over the latter."""
+def compare(lineup: Lineup, counts: NDArray[np.float64], *, delivered: str) -> tuple[Comparison, ...]:
+    """Return the primary comparison and the secondary ones, Holm's adjustment over the latter.
+
+    They are declared: order - single is primary. A delivered arm of another name is compared as well.
+    """
     areas_of = {name: areas(each.mean, each.labels, counts) for name, each in lineup.answers.items()}
-    pairs = [pair for pair in (PRIMARY, *SECONDARY) if set(pair) <= set(areas_of)]
+    declared = dict.fromkeys((PRIMARY, *SECONDARY, (delivered, SINGLE), (delivered, VOLUME)))
+    pairs = [(one, other) for one, other in declared if one != other and {one, other} <= set(areas_of)]
     differences = [areas_of[one] - areas_of[other] for one, other in pairs]
     p_values = [p_value(each) for each in differences]
     secondary = [index for index, pair in enumerate(pairs) if pair != PRIMARY]

@@ -218,7 +218,7 @@ def _population(target: Predictions, lineup: Lineup, before: _Before) -> Populat
         n_events=int(delivered.labels.sum()),
         n_unknown=int((target.labels < 0).sum()),
         arms=score_arms(lineup, counts, prevalence=plan.prevalence, ceilings=before.ceilings),
-        comparisons=compare(lineup, counts),
+        comparisons=compare(lineup, counts, delivered=plan.delivered),
         reliability=reliability(before.probabilities(delivered), delivered.labels, counts, seed=plan.sampling.seed),
     )
 

@@ -67,7 +67,7 @@ def _headline(evaluation: Evaluation) -> str:
     if primary is not None:
         single = next(arm for arm in test.arms if arm.name == SINGLE)
         text += (
-            f" A single scan reaches {interval(single.auroc)}; the paired difference (primary comparison) is "
+            f" A single scan reaches {interval(single.auroc)}; the primary comparison `{primary.name}`, paired, is "
             f"{interval(primary.difference)}."
         )
     openings = max((opening.number for opening in evaluation.openings), default=0)
@@ -91,8 +91,9 @@ def _population(evaluation: Evaluation, population: Population, heading: str) ->
         f"{evaluation.baselines_fitted_on!r}."
     )
     yield arms_table(population, synthetic=plan.synthetic)
-    yield "Paired differences of AUROC; Holm's adjustment is over the secondary comparisons."
-    yield comparison_table(population)
+    if population.comparisons:
+        yield "Paired differences of AUROC; Holm's adjustment is over the secondary comparisons."
+        yield comparison_table(population)
     yield f"Calibration of the delivered arm `{plan.delivered}` (perfect: slope 1, the rest 0):"
     yield calibration_table(population.reliability)
 

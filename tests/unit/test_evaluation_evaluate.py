@@ -85,6 +85,24 @@ def test_the_primary_comparison_stands_outside_of_holm(plain: Evaluation) -> Non
     assert plain.test.comparisons[0].difference.lower > 0
 
 
+def test_one_arm_of_any_name_can_be_evaluated() -> None:
+    """A bundle alone is compared with the lesion-volume rule; with other arms, also with a single scan."""
+    plan = replace(PLAN, delivered="bundle")
+    validation = predictions_of(200, seed=30, population="validation", noise={"bundle": 1.0, "single": 6.0})
+    both = predictions_of(200, seed=31, noise={"bundle": 1.0, "single": 6.0})
+    alone = replace(both, logits={"bundle": both.logits["bundle"]})
+    names = [
+        [
+            each.name
+            for each in evaluate(
+                test, validation=validation, calibrate=as_they_are, ceilings=None, plan=plan
+            ).test.comparisons
+        ]
+        for test in (alone, both)
+    ]
+    assert names == [["bundle - lesion-volume rule"], ["bundle - single", "bundle - lesion-volume rule"]]
+
+
 def test_paired_intervals_are_narrower_than_unpaired_ones() -> None:
     """Two arms that say almost the same differ by almost nothing, however wide either interval is."""
     test = predictions_of(300, seed=8)
