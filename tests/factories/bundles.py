@@ -1,4 +1,4 @@
-"""Tiny bundles with random weights: whole networks side by side, with whatever they are to say of their own trust."""
+"""Bundles with random weights, with whatever they are to say of themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from inference.bundle import definition_of, save, shipped
-from inference.bundle_files import read_metadata
+from inference.bundle_files import OutputDefinition, read_metadata
 from inference.models import build
 from inference.novelty import FeatureDistribution
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from inference.bundle_parts import Conformal, Novelty
+    from inference.models import Network
 
 MEMBERS = 2
 
@@ -28,20 +29,21 @@ def any_features(encoders: int, width: int) -> FeatureDistribution:
     )
 
 
+def write_bundle(
+    folder: Path, network: Network, *, features: FeatureDistribution | None = None, **changes: Any
+) -> Path:
+    """Write a bundle of the small size that says of itself what the shipped one does, but for these changes."""
+    told = read_metadata(shipped("phantom_recurrence")).model_copy(update={"novelty": None, "scores": (), **changes})
+    save(folder, network=network, definition=definition_of(network), metadata=told, features=features)
+    return folder
+
+
 def tiny_bundle(
     folder: Path, *, novelty: Novelty | None = None, conformal: Conformal | None = None, width: int = 1
 ) -> Path:
-    """Write a bundle that says of itself what the shipped one does, and how far it may be trusted."""
+    """Write a bundle of two whole networks that says how far it may be trusted."""
     torch.manual_seed(0)
     network = build("small", members=MEMBERS, width=width, own_encoders=True)
-    told = read_metadata(shipped("phantom_recurrence"))
-    outputs = (told.outputs[0].model_copy(update={"conformal": conformal}),)
-    changes: dict[str, Any] = {"novelty": novelty, "outputs": outputs, "scores": ()}
-    save(
-        folder,
-        network=network,
-        definition=definition_of(network),
-        metadata=told.model_copy(update=changes),
-        features=None if novelty is None else any_features(MEMBERS, width),
-    )
-    return folder
+    plain = OutputDefinition(name="recurrence_365d", meaning="recurrence within a year", conformal=conformal)
+    features = None if novelty is None else any_features(MEMBERS, width)
+    return write_bundle(folder, network, features=features, novelty=novelty, outputs=(plain,))

@@ -10,23 +10,16 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from inference.bundle import BundleError, TrainingRanges, bundle_digest, load, shipped
-from inference.models import build
-from inference.training.release import Release, release, write_card
-
-ABOUT = Release(
-    version="0.0.1",
-    training_data="none",
-    ranges=TrainingRanges(gap_days=(30, 400), slice_thickness_mm=(1, 5), n_scans=(1, 6)),
-)
+from inference.bundle import CARD, BundleError, bundle_digest, load, shipped
+from inference.models import TemporalNetwork, build
+from tests.factories.bundles import write_bundle
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a bundle with random weights."""
     torch.manual_seed(0)
-    release(tmp_path / "bundle", build("small", members=2), ABOUT)
-    return tmp_path / "bundle"
+    return write_bundle(tmp_path / "bundle", build("small", members=2))
 
 
 def _edit(path: Path, **changes: object) -> None:
@@ -39,6 +32,7 @@ def test_a_bundle_loads_under_its_digest(folder: Path) -> None:
     assert bundle.card.synthetic
     assert bundle.card.digest.startswith("sha256:")
     assert bundle.metadata.outputs[0].name == "recurrence_365d"
+    assert isinstance(bundle.network, TemporalNetwork)
     assert len(bundle.network.heads) == 2
     assert not bundle.network.training
 
@@ -54,7 +48,8 @@ def test_the_digest_is_compared_before_anything_is_parsed(folder: Path) -> None:
 def test_every_file_but_the_documents_counts_for_the_digest(folder: Path) -> None:
     """The card may be reworded; a further file, a renamed one or a changed byte is another bundle."""
     digest = bundle_digest(folder)
-    write_card(folder, "reworded")
+    (folder / CARD).parent.mkdir()
+    (folder / CARD).write_text("reworded")
     assert bundle_digest(folder) == digest
     (folder / "models/extra.txt").write_text("")
     assert bundle_digest(folder) != digest

@@ -14,7 +14,7 @@ from inference.geometry import GeometryError
 from inference.models import build
 from inference.phantom import make_patient, render, scan_grid
 from inference.predictor import Prediction, Predictor, PredictorError, Scan
-from inference.training.release import Release, release
+from tests.factories.bundles import write_bundle
 from tests.factories.mr import classic_series, write
 
 GRID = scan_grid(spacing_mm=(5.0, 2.5, 2.5), shape=(32, 90, 78))
@@ -27,8 +27,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("bundle")
     ranges = TrainingRanges(gap_days=(30, 400), slice_thickness_mm=(1, 5), n_scans=(1, 3))
-    release(folder, build("small", members=2), Release(version="0", training_data="none", ranges=ranges))
-    return load(folder)
+    return load(write_bundle(folder, build("small", members=2), training_ranges=ranges, selection=None))
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from inference.bundle import TrainingRanges, load
+from inference.bundle import load
+from inference.bundle_files import OutputDefinition
 from inference.evaluation.calibration import calibrate
 from inference.evaluation.trust import LastScans, Trust, fit_trust, operating_points
 from inference.models import Ensemble, build
-from inference.training.release import Release, release
+from tests.factories.bundles import write_bundle
 
 PATIENTS, LENGTHS, MEMBERS = 240, 6, 2
 
@@ -67,25 +68,21 @@ def test_thresholds_are_chosen_on_one_cohort_and_measured_on_another(fitted: Tru
     assert {each.n_patients for each in points} == {int((answers(7).labels >= 0).sum())}
 
 
-def test_a_released_bundle_says_all_of_it(fitted: Trust, tmp_path: Path) -> None:
+def test_a_bundle_says_all_of_it(fitted: Trust, tmp_path: Path) -> None:
     """Read back as it was fitted."""
     torch.manual_seed(0)
     network = Ensemble.of([build("small", width=1) for _ in range(MEMBERS)])
-    about = Release(
-        version="0",
-        training_data="none",
-        ranges=TrainingRanges(gap_days=(30, 400), slice_thickness_mm=(1, 5), n_scans=(1, 6)),
+    told = OutputDefinition(
+        name="recurrence_365d",
+        meaning="recurrence within a year",
         calibration=fitted.calibration,
         conformal=fitted.conformal,
-        novelty=fitted.novelty,
-        operating_points=operating_points(fitted, answers(7)),
+        operating_points=operating_points(fitted, answers(7), prevalence=0.2),
     )
-    release(tmp_path, network, about)
+    novelty = fitted.novelty
+    write_bundle(tmp_path, network, features=novelty.distribution, novelty=novelty.novelty, outputs=(told,))
     bundle = load(tmp_path)
-    (output,) = bundle.metadata.outputs
-    assert output.calibration == fitted.calibration
-    assert output.conformal == fitted.conformal
-    assert output.operating_points == about.operating_points
-    assert bundle.metadata.novelty == fitted.novelty.novelty
+    assert bundle.metadata.outputs == (told,)
+    assert bundle.metadata.novelty == novelty.novelty
     assert bundle.features is not None
-    assert np.array_equal(bundle.features.whitening, fitted.novelty.distribution.whitening)
+    assert np.array_equal(bundle.features.whitening, novelty.distribution.whitening)
