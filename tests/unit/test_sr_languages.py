@@ -94,6 +94,20 @@ def test_an_abstention_tells_its_cause_in_the_language_of_the_report(name: str) 
     assert len(told) == len(AbstentionKind)
 
 
+@pytest.mark.parametrize("code", ["out-of-distribution", "both-answers-possible", "neither-answer-likely"])
+def test_the_reason_of_an_abstention_is_told_in_the_language_of_the_report(code: str) -> None:
+    """By what it is about; the numbers follow as they were raised. What has no words of its own stands as it is."""
+    result = no_answer()
+    assert result.abstention is not None
+    coded = replace(result, abstention=replace(result.abstention, code=code, reason="limit 2.00"))
+    plain = replace(result, abstention=replace(result.abstention, code="another", reason="limit 2.00"))
+    for template, told in ((GERMAN, coded), (GERMAN, plain), (TEMPLATES["glioma_recurrence"], coded)):
+        summary = read_report(build_report(report_context(told), template)).summary
+        (line,) = [each for each in summary if each.startswith("NO ANSWER")]
+        own = template is GERMAN and told is coded
+        assert line.endswith("(limit 2.00)" if own else ": limit 2.00")
+
+
 @every_language
 def test_a_synthetic_model_has_no_risk_band_in_any_language(name: str) -> None:
     """Its category says so in English first; no code or word of a band is anywhere in SR or captures."""
