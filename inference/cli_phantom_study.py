@@ -1,8 +1,9 @@
-"""Verbs about the phantoms themselves: `python -m inference phantom-residuals|...`. Synthetic phantoms only."""
+"""Verbs about the phantoms themselves: `python -m inference phantom-residuals|phantom-protocol|phantom-parity`."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 import click
 
 from inference.phantom import make_patient
+from inference.phantom.parity import served_gap
+from inference.phantom.protocol import PROTOCOL, SEEDS, protocol
 from inference.phantom.serving import Residual, serve
 from inference.preprocess import load_template
 
 OUT = click.Path(path_type=Path)
-FIRST_SEED = 600_000  # of the patients that are sent the whole way: none of them is trained or tested on
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FIRST_SEED = SEEDS["residuals and parity"][0]  # of the patients that are sent the whole way
 _VISITS = 2
 
 
@@ -31,6 +35,39 @@ def phantom_residuals(*, patients: int, out: Path, work: Path) -> None:
             click.echo(f"patient {seed - FIRST_SEED + 1} of {patients}, visit {visit + 1}", err=True)
     table = {
         "about": "synthetic phantoms; python -m inference phantom-residuals",
+        "rows": [asdict(each) for each in rows],
+    }
+    out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+@click.command("phantom-protocol")
+@click.option(
+    "--out", type=OUT, default=PROTOCOL, show_default="the package's own", help="File for the protocol (JSON)."
+)
+def phantom_protocol(*, out: Path) -> None:
+    """Write dials, generator digest, ceilings and seeds of the splits: to be committed before any training."""
+    out.write_text(json.dumps(protocol(), indent=1) + "\n", encoding="utf-8")
+
+
+@click.command("phantom-parity")
+@click.option("--bundle", type=FOLDER, required=True, help="Folder of the bundle.")
+@click.option("--patients", type=click.IntRange(20), default=20, show_default=True, help="How many, two visits each.")
+@click.option("--out", type=OUT, required=True, help="File for both answers of each patient (JSON).")
+def phantom_parity(*, bundle: Path, patients: int, out: Path) -> None:
+    """Compare a bundle's probabilities on phantoms sent as DICOM with those on the same phantoms as rendered."""
+    made = (make_patient(FIRST_SEED + number, n_visits=_VISITS) for number in range(patients))
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        for each in served_gap(bundle, made, Path(work)):
+            rows.append(each)
+            click.echo(f"patient {len(rows)} of {patients}", err=True)
+    off = [each.served - each.rendered for each in rows]
+    table = {
+        "about": "synthetic phantoms; python -m inference phantom-parity",
+        "mean_difference": statistics.fmean(off),
+        "sd_of_difference": statistics.stdev(off),
+        "largest_difference": max(abs(each) for each in off),
+        "correlation": statistics.correlation([each.served for each in rows], [each.rendered for each in rows]),
         "rows": [asdict(each) for each in rows],
     }
     out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,17 @@
 """Longitudinal synthetic glioma patients on real anatomy: known growth, known events, images and DICOM from a seed."""
 
 from inference.phantom.grid import Grid, scan_grid
-from inference.phantom.latents import Dials, History, bayes_ceiling, draw_history
+from inference.phantom.latents import (
+    SITE_DIALS,
+    SUSPICION_DIALS,
+    UPGRADE_DIALS,
+    WIDE_GAP_DIALS,
+    Dials,
+    History,
+    bayes_ceiling,
+    draw_history,
+    order_ceiling,
+)
 from inference.phantom.model_space import change_mask, model_space_masks, render_model_space
 from inference.phantom.patient import PhantomPatient, Visit, make_patient
 from inference.phantom.population import INTERNAL, SHIFTED, Population, on_real_head
@@ -12,6 +22,10 @@ from inference.phantom.study import StudyOptions, patient_truth, write_patient, 
 __all__ = [
     "INTERNAL",
     "SHIFTED",
+    "SITE_DIALS",
+    "SUSPICION_DIALS",
+    "UPGRADE_DIALS",
+    "WIDE_GAP_DIALS",
     "Dials",
     "Grid",
     "History",
@@ -27,6 +41,7 @@ __all__ = [
     "make_patient",
     "model_space_masks",
     "on_real_head",
+    "order_ceiling",
     "patient_truth",
     "render",
     "render_model_space",

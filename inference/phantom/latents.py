@@ -49,6 +49,14 @@ class Dials:
     site_log_odds_per_z: float = 0.0  # positive control: site (hence scanner) tells prevalence
 
 
+# Positive controls: with each of them on, a shortcut tells the future, and the report must say so.
+SUSPICION_DIALS = Dials(gap_log_shift_per_z=-0.4)
+UPGRADE_DIALS = Dials(scanner_upgrade=True)
+SITE_DIALS = Dials(site_log_odds_per_z=1.0)
+# The gap ablation: gaps still tell nothing, but vary as much as in a clinic without a protocol.
+WIDE_GAP_DIALS = Dials(gap_log_sd=1.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """The lesion's true story. Days count from the last scan (0); visits run oldest to newest, so they are <= 0."""
@@ -158,6 +166,38 @@ def bayes_ceiling(dials: Dials, n_scans: int, *, patients: int = 100_000, seed: 
     probability = _sigmoid(log_odds) @ _WEIGHTS
     truth = rng.uniform(size=patients) < _sigmoid(event_intercept(dials) + dials.event_log_odds_per_z * z)
     return _auroc(probability, truth)
+
+
+def order_ceiling(dials: Dials, *, patients: int = 100_000, seed: int = 0) -> tuple[float, float]:
+    """Return how often two consecutive visits are put in order from true volumes and the gap between them.
+
+    Returns:
+        The accuracy of the ideal reader, who knows the law of both volumes, and of calling the larger one later.
+    """
+    rng = np.random.default_rng(seed)
+    z, last_noise = rng.standard_normal((2, patients))
+    gaps_years = dials.gap_median_days / DAYS_PER_YEAR * np.exp(dials.gap_log_sd * rng.standard_normal(patients))
+    rho = dials.last_log_volume_z_correlation
+    last = dials.last_log_volume_sd * (rho * z + math.sqrt(1 - rho**2) * last_noise)
+    slope = dials.slope_mean_per_year + dials.slope_per_z_per_year * z
+    wobble = dials.wobble_sd * rng.standard_normal((2, patients))
+    newer, older = last + wobble[0], last - slope * gaps_years + wobble[1]
+    evidence = _log_density(newer, older, gaps_years, dials) - _log_density(older, newer, gaps_years, dials)
+    return float((evidence > 0).mean()), float((newer > older).mean())
+
+
+def _log_density(
+    newer: NDArray[np.float64], older: NDArray[np.float64], gap_years: NDArray[np.float64], dials: Dials
+) -> NDArray[np.float64]:
+    """Return the log-density (N,), but for a constant, of a pair of log-volumes `gap_years` apart."""
+    shared = dials.last_log_volume_sd**2
+    from_slope = dials.last_log_volume_sd * dials.last_log_volume_z_correlation * dials.slope_per_z_per_year * gap_years
+    a = shared + dials.wobble_sd**2
+    b = shared - from_slope
+    c = shared - 2 * from_slope + (dials.slope_per_z_per_year * gap_years) ** 2 + dials.wobble_sd**2
+    x, y = newer, older + dials.slope_mean_per_year * gap_years
+    determinant = a * c - b**2
+    return np.asarray(-0.5 * (np.log(determinant) + (c * x**2 - 2 * b * x * y + a * y**2) / determinant))
 
 
 def _posterior_of_z(

@@ -48,8 +48,8 @@ def render_model_space(
 ) -> NDArray[np.float32]:
     """Render what preprocessing would yield: template space stretched to `shape`, skull removed, 0 to 1.
 
-    About a millimetre and a degree of misregistration, a weak bias field, noise and thick slices remain. Fast enough
-    for training; deterministic, so processes need only seeds.
+    Misregistration and shading as measured (`residuals.json`), noise and thick slices remain. Fast enough for training;
+    deterministic, so processes need only seeds.
 
     Returns:
         The volume (Z, Y, X): z upwards, y backwards, x to the patient's left.
@@ -62,7 +62,7 @@ def render_model_space(
     sequence = patient.population.sequence(role, volumetric=nuisance.volumetric, field_t=visit.scanner.field_t)
     scene = _scene(patient, visit, shape)
     brain_only = {tissue: scene.fractions[tissue] for tissue in BRAIN if tissue in scene.fractions}
-    shaded = mix(brain_only, sequence, visit.scanner.field_t) * bias_field(nuisance, scene.points_mm, strength=0.3)
+    shaded = mix(brain_only, sequence, visit.scanner.field_t) * bias_field(nuisance.residual_bias, scene.points_mm)
     signal = _spread(shaded, scene.near, shape)
     brain = _spread(share(scene.fractions, BRAIN), scene.near, shape)
     if not nuisance.volumetric:

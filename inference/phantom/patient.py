@@ -11,11 +11,12 @@ from inference.phantom.anatomy import Anatomy, draw_anatomy
 from inference.phantom.latents import Dials, History, draw_history
 from inference.phantom.lesion import Lesion, Texture, draw_lesion, draw_texture
 from inference.phantom.population import INTERNAL, Population
+from inference.phantom.residuals import residual_table
 from inference.phantom.scanner import Nuisance, Scanner, draw_nuisance, scanner
 
 _FIRST_LAST_VISIT = date(2018, 1, 1)
 _UPGRADE_DATE = date(2020, 1, 1)
-_DISEASE_STREAM, _NUISANCE_STREAM, _SITE_STREAM, _TEXTURE_STREAM = 1, 2, 3, 5
+_DISEASE_STREAM, _NUISANCE_STREAM, _SITE_STREAM, _TEXTURE_STREAM, _RESIDUAL_STREAM = 1, 2, 3, 5, 6
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -128,6 +129,7 @@ def _visits(
     tilt = dials.site_log_odds_per_z * history.z
     weights = np.exp(np.array([tilt, 0.0, -tilt]))
     site = int(site_rng.choice(3, p=weights / weights.sum()))
+    patient_pose = residual_table().patient_pose(np.random.default_rng([noise_seed, _RESIDUAL_STREAM]))
     visits = []
     for number, (day, log_volume) in enumerate(zip(history.visit_days, history.log_volumes, strict=True)):
         rng = np.random.default_rng([noise_seed, _NUISANCE_STREAM, number])
@@ -143,7 +145,7 @@ def _visits(
                 years_to_last_visit=day / 365.25,
                 years_since_surgery=(acquired - surgery).days / 365.25,
                 scanner=scanner(acquisition.vendors[here], high_field=high_field, site=acquisition.first_site + here),
-                nuisance=draw_nuisance(rng, acquisition),
+                nuisance=draw_nuisance(rng, acquisition, patient_pose),
             )
         )
     return tuple(visits)

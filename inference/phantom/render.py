@@ -71,7 +71,7 @@ def acquire(scene: Scene, role: str, *, volumetric: bool = False) -> tuple[NDArr
         visit.scanner.field_t,
     )
     shaded *= WHITE_MATTER_LEVEL * nuisance.gain
-    shaded *= bias_field(nuisance, scene.points_mm)
+    shaded *= bias_field(nuisance.bias, scene.points_mm)
     signal = np.zeros(scene.grid.shape, dtype=np.float32)
     signal.ravel()[scene.near] = shaded
     sd = nuisance.noise_fraction * WHITE_MATTER_LEVEL * nuisance.gain

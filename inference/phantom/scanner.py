@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from inference.phantom.residuals import residual_table
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -73,6 +75,7 @@ class Nuisance:
     translation_mm: tuple[float, float, float]
     residual_rotation_deg: tuple[float, float, float]  # what registration leaves
     residual_translation_mm: tuple[float, float, float]
+    residual_bias: NDArray[np.float32]  # (9,) what N4 leaves of the bias
     noise_seed: int
 
 
@@ -89,19 +92,30 @@ class Acquisition:
     inversion_time_factor: float = 1.0
 
 
-def draw_nuisance(rng: np.random.Generator, acquisition: Acquisition) -> Nuisance:
-    """Draw one visit's nuisance."""
+def draw_nuisance(rng: np.random.Generator, acquisition: Acquisition, patient_pose: NDArray[np.float64]) -> Nuisance:
+    """Draw one visit's nuisance; `patient_pose` (6,) is what registration leaves at all visits of the patient."""
+    table = residual_table()
+    gain = float(np.exp(0.25 * rng.standard_normal()))
+    bias = (rng.standard_normal(9) * np.array([0.1, 0.1, 0.1, *[0.06] * 6])).astype(np.float32)
+    noise_fraction = float(rng.uniform(*acquisition.noise_fraction))
+    thick_slice_mm = float(rng.choice(acquisition.thick_slices_mm))
+    volumetric = bool(rng.uniform() < acquisition.volumetric_share)
+    rotation_deg, translation_mm = _triple(rng, 4.0), _triple(rng, 4.0)
+    jitter = rng.standard_normal(6)
+    noise_seed = int(rng.integers(2**31))
+    pose = [float(each) for each in patient_pose + table.visit_pose(rng, jitter)]
     return Nuisance(
-        gain=float(np.exp(0.25 * rng.standard_normal())),
-        bias=(rng.standard_normal(9) * np.array([0.1, 0.1, 0.1, *[0.06] * 6])).astype(np.float32),
-        noise_fraction=float(rng.uniform(*acquisition.noise_fraction)),
-        thick_slice_mm=float(rng.choice(acquisition.thick_slices_mm)),
-        volumetric=bool(rng.uniform() < acquisition.volumetric_share),
-        rotation_deg=_triple(rng, 4.0),
-        translation_mm=_triple(rng, 4.0),
-        residual_rotation_deg=_triple(rng, 0.8),
-        residual_translation_mm=_triple(rng, 0.7),
-        noise_seed=int(rng.integers(2**31)),
+        gain=gain,
+        bias=bias,
+        noise_fraction=noise_fraction,
+        thick_slice_mm=thick_slice_mm,
+        volumetric=volumetric,
+        rotation_deg=rotation_deg,
+        translation_mm=translation_mm,
+        residual_rotation_deg=(pose[0], pose[1], pose[2]),
+        residual_translation_mm=(pose[3], pose[4], pose[5]),
+        residual_bias=table.bias(rng, volumetric=volumetric),
+        noise_seed=noise_seed,
     )
 
 
@@ -125,12 +139,12 @@ def bias_terms(points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([x, y, z, x * x, y * y, z * z, x * y, y * z, z * x])
 
 
-def bias_field(nuisance: Nuisance, points_mm: NDArray[np.float32], *, strength: float = 1.0) -> NDArray[np.float32]:
-    """Return the coil's multiplicative shading at points (3, N), positive and near 1."""
+def bias_field(coefficients: NDArray[np.float32], points_mm: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a multiplicative shading at points (3, N), positive and near 1; `coefficients` (9,) of its logarithm."""
     terms = bias_terms(points_mm)
     field = np.zeros_like(terms[0])
-    for weight, term in zip(nuisance.bias, terms, strict=True):
-        field += np.float32(strength) * weight * term
+    for weight, term in zip(coefficients, terms, strict=True):
+        field += weight * term
     return np.asarray(np.exp(np.clip(field, -1, 1)), dtype=np.float32)
 
 
