@@ -69,7 +69,7 @@ def prepare_scans(jobs: Sequence[Job], space: Space, cache: Path, *, workers: in
         TemplateError: if the template cannot be used.
         OSError: if the cache cannot be written.
     """
-    load_template(space.template)  # a wrong one is told here and once, not by every scan
+    loaded_template(space.template)  # a wrong one is told here and once, not by every scan
     cache.mkdir(parents=True, exist_ok=True)
     work = partial(prepare_scan, space=space, cache=cache)
     waiting = deque(jobs)
@@ -110,7 +110,7 @@ def prepare_scan(job: Job, space: Space, cache: Path) -> Outcome:
     """
     try:
         source = find_source(job.path)
-        template = _template(space.template)
+        template = loaded_template(space.template)
         key = volume_key(source.digest, space.role, template, space.shape)
         recalled = recall(cache, key, Preprocessed)
         prepared = recalled or preprocess(read_source(source), template, shape=space.shape)
@@ -135,8 +135,12 @@ def array_digest(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> st
 
 
 @lru_cache(maxsize=1)
-def _template(path: Path | None) -> Template:
-    """Load a template once per process: it takes seconds, and every scan needs it."""
+def loaded_template(path: Path | None) -> Template:
+    """Load a template once per process: it takes seconds, and every scan needs it.
+
+    Raises:
+        TemplateError: if it cannot be used.
+    """
     return load_template(path)
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.preprocess import PREPROCESSING_VERSION, Preprocessed, load_template
+from inference.preprocess import PREPROCESSING_VERSION, Preprocessed
 from inference.training.cohort import Cohort, PatientScans, write_cohort
 from inference.training.eligibility import choose_all
 from inference.training.exclusions import INCLUDED, write_exclusions
-from inference.training.prepare import Job, Outcome, prepare_scans
+from inference.training.prepare import Job, Outcome, loaded_template, prepare_scans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -211,7 +211,7 @@ def quality_columns(outcome: Outcome) -> list[str]:
 
 def _about(table: CohortTable, rule: Rule, space: Space) -> dict[str, object]:
     """Return what the cohort was made with."""
-    template = load_template(space.template)
+    template = loaded_template(space.template)
     return {
         "table": f"sha256:{hashlib.sha256(table.path.read_bytes()).hexdigest()}",
         "rule": asdict(rule),

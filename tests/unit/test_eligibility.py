@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from inference.training.cohort_table import TablePatient, TableScan
 from inference.training.eligibility import Ground, Rule, choose, choose_all, scan_grounds
 from inference.training.exclusions import account, write_exclusions
-from inference.training.landmarks import landmark_rows, thinned
+from inference.training.landmarks import cohort_landmarks, landmark_rows, thinned
+from tests.factories.cohorts import cohort_of
 
 SURGERY = date(2020, 1, 1)
 RULE = Rule(role="FLAIR")
@@ -194,6 +196,17 @@ def test_a_landmark_whose_label_nobody_knows_makes_no_row() -> None:
     assert [(row.year, row.places, row.label) for row in rows] == [(1, (0, 1), False)]
     assert landmark_rows([0], event_day=None, follow_up_day=900) == []
     assert landmark_rows([5], event_day=5, follow_up_day=5) == []
+
+
+def test_a_cohort_gives_the_rows_of_its_patients() -> None:
+    """Days count from the newest scan there; no event is NaN."""
+    volumes = np.zeros((5, 1, 1, 1), dtype=np.uint8)
+    cohort = cohort_of(volumes, [[-600, -300, 0], [-100, 0]], [1, -1])
+    assert [(row.year, row.places, row.label) for row in cohort_landmarks(cohort, 0)] == [
+        (1, (0, 1), False),
+        (2, (0, 1, 2), True),
+    ]
+    assert cohort_landmarks(cohort, 1) == []
 
 
 @settings(deadline=None)

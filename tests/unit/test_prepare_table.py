@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import click
@@ -21,11 +21,15 @@ from click.testing import CliRunner, Result
 
 from inference.bundle import load, shipped
 from inference.cli_cohort import prepare, table
+from inference.feature_cache import remember
 from inference.phantom import make_patient, render, scan_grid
 from inference.predictor import Predictor, Scan
-from inference.preprocess import load_template, volume_key
+from inference.preprocess import Preprocessed, Quality, volume_key
 from inference.training.cohort import open_cohort
-from inference.training.prepare import Job, Space, array_digest, prepare_scans
+from inference.training.cohort_table import read_table
+from inference.training.eligibility import Rule
+from inference.training.prepare import Job, Space, array_digest, loaded_template, prepare_scans
+from inference.training.prepared_cohort import prepare_table
 from inference.training.sources import find_source
 from inference.training.splits import read_split
 from tests.factories.mr import classic_series, write
@@ -94,7 +98,7 @@ def made(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
 def volume_of(path: Path, out: Path) -> Path:
     """Return where the volume of a source belongs."""
     shape = load(shipped(BUNDLE)).metadata.input_shape
-    return out / "prepared" / f"{volume_key(find_source(path).digest, 'FLAIR', load_template(), shape)}.npz"
+    return out / "prepared" / f"{volume_key(find_source(path).digest, 'FLAIR', loaded_template(None), shape)}.npz"
 
 
 def kill_when_there(path: Path, arguments: list[str]) -> None:
@@ -190,13 +194,49 @@ def test_the_quality_sheet_shows_the_worst_first(made: Made) -> None:
     assert page.count("<img") == page.count("src=") == page.count("data:image/png;base64,") == 2
 
 
+def test_one_image_under_two_names_is_set_aside_both_times(tmp_path: Path) -> None:
+    """Nobody can know whose it is; an older scan takes its place where there is one."""
+    space = Space(role="FLAIR", shape=(2, 2, 2))
+    quality = Quality(coverage=1.0, overlap=0.9, mutual_information=0.3)
+    lines = ["patient,scan_date,FLAIR,surgery,last_follow_up"]
+    for number, (patient, image) in enumerate([("P", 1), ("P", 2), ("P", 3), ("Q", 4), ("Q", 3)]):
+        path = tmp_path / f"{number}.nii"
+        path.write_bytes(bytes([number]))
+        prepared = Preprocessed(
+            array=np.full((2, 2, 2), image / 10, dtype=np.float32),
+            affine=np.eye(4),
+            template_to_source=np.eye(4),
+            quality=quality,
+        )
+        key = volume_key(find_source(path).digest, "FLAIR", loaded_template(None), space.shape)
+        remember(tmp_path / "out" / "prepared", key, prepared)
+        lines.append(f"{patient},2020-0{number + 1}-20,{path.name},2020-01-01,2023-01-01")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    rule = Rule(role="FLAIR", max_scans=2)
+    read = read_table(tmp_path / "table.csv", today=date(2026, 1, 1))
+    done = prepare_table(read, tmp_path / "out", rule=rule, space=space, workers=1)
+    assert [each.status for each in done.records] == [
+        "included",
+        "included",
+        "not-prepared",
+        "patient-excluded",
+        "not-prepared",
+    ]
+    assert [each.outcome.failure for each in done.records if each.status == "not-prepared" and each.outcome] == [
+        "the same image as line 6",
+        "the same image as line 4",
+    ]
+    assert done.cohort.volumes[:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.2])
+
+
 def test_a_scan_that_takes_its_process_down_is_set_aside(tmp_path: Path) -> None:
     """A decoder's crash or the kernel's killer ends one scan, not the run."""
-    jobs = [Job(line=2, path=Bomb()), Job(line=3, path=tmp_path / "nothing.nii")]
+    nothing = tmp_path / "nothing.nii"
+    jobs = [Job(line=2, path=nothing), Job(line=3, path=Bomb()), Job(line=4, path=nothing)]
     space = Space(role="FLAIR", shape=(12, 16, 12))
     found = {each.line: each.failure for each in prepare_scans(jobs, space, tmp_path, workers=1)}
-    assert found[2].startswith("the process that read it died")
-    assert found[3].startswith("FileNotFoundError")
+    assert found[3].startswith("the process that read it died")
+    assert all(found[line].startswith("FileNotFoundError") for line in (2, 4))
 
 
 class Bomb(Path().__class__):
