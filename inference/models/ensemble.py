@@ -58,8 +58,8 @@ class Ensemble(nn.Module):
         members = zip(self._members(), parts, strict=True)
         return torch.cat([member.head(part, lengths, days) for member, part in members])
 
-    def forward(self, volumes: Tensor, lengths: Tensor) -> Tensor:
-        """Return the members' mean logits (B, outputs) of volumes (B, T, C, Z, Y, X); padded places are not read."""
+    def forward(self, volumes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the members' mean logits (B, outputs) of volumes (B, T, C, Z, Y, X), as each of them reads them."""
         return torch.stack([each(volumes, lengths) for each in self._members()]).mean(dim=0)
 
     def _members(self) -> Iterator[TemporalNetwork]:

@@ -158,8 +158,16 @@ class TemporalNetwork(nn.Module):
         """Return every member's logits (members, B, outputs) from features (B, T, D); `days` (B, T) as in a head."""
         return torch.stack([head(features, lengths, days) for head in self.heads])
 
-    def forward(self, volumes: Tensor, lengths: Tensor) -> Tensor:
-        """Return the members' mean logits (B, outputs) of volumes (B, T, C, Z, Y, X); padded places are not read."""
+    def forward(self, volumes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the members' mean logits (B, outputs) of volumes (B, T, C, Z, Y, X); padded places are not read.
+
+        Volumes (B, C, Z, Y, X) are time lines of one scan each, as `monai.bundle verify_net_in_out` asks; where no
+        lengths are given, no place is padded.
+        """
+        if volumes.ndim == 5:
+            volumes = volumes[:, None]
+        if lengths is None:
+            lengths = torch.full(volumes.shape[:1], volumes.shape[1])
         return self.head(self.encode_padded(volumes, lengths), lengths).mean(dim=0)
 
     def encode_padded(self, volumes: Tensor, lengths: Tensor) -> Tensor:
