@@ -15,13 +15,17 @@ from inference.evaluation.saliency_real_pairs import real_pairs
 from inference.evaluation.saliency_report import check_cases, saliency_check, write_saliency_check
 from inference.saliency import Method
 
+_NAMES = [each.value for each in Method]  # click would otherwise ask for the names of the enum's members
+
 
 @click.command("saliency-check")
 @click.option("--bundle", default="phantom_recurrence", show_default=True, help="Shipped name, or a folder.")
 @click.option("--patients", type=click.IntRange(1), default=40, show_default=True, help="Phantoms with a true change.")
 @click.option("--out", type=OUT, required=True, help="Folder for saliency.json and pictures.")
 @click.option("--first-seed", type=click.IntRange(0), default=FIRST_SEED, show_default=True)
-@click.option("--method", "names", multiple=True, type=click.Choice(list(Method)), help="Default: all.")
+@click.option(
+    "--method", "names", multiple=True, type=click.Choice([each.value for each in Method]), help="Default: all."
+)
 @click.option("--ms", type=FOLDER, help="Folder of real pairs with an expert's mask of change, as an illustration.")
 def saliency_check_command(
     *, bundle: str, patients: int, out: Path, first_seed: int, names: tuple[str, ...], ms: Path | None

@@ -49,6 +49,6 @@ def _boxes(shape: torch.Size, *, half: bool) -> Iterator[Box]:
     """Yield the blocks of a grid over (Z, Y, X), shifted back by half a block if `half`."""
     axes = []
     for size in shape:
-        edge = max(1, round(size / BLOCKS))
+        edge = max(2, round(size / BLOCKS))  # at least 2, or half a block would be none
         axes.append([slice(max(0, start), start + edge) for start in range(-(edge // 2) if half else 0, size, edge)])
     yield from product(*axes)
