@@ -95,12 +95,13 @@ def evaluate_command(
         raise click.ClickException(str(error)) from error
     networks: dict[str, Sequence[Network]] = {"bundle": [loaded.network], **compared}
     calibration = loaded.metadata.outputs[0].calibration
+    cohort = open_cohort(test)
     evaluation = evaluate(
-        answer("test", open_cohort(test), networks),
+        answer("test", cohort, networks),
         validation=answer("validation", open_cohort(validation), networks),
         calibrate=lambda n_scans, logits: calibrate(n_scans, logits, calibration),
         ceilings=None,
-        plan=Plan(prevalence=prevalence, synthetic=loaded.metadata.synthetic_training_data, delivered="bundle"),
+        plan=Plan(prevalence=prevalence, synthetic=cohort.synthetic, delivered="bundle"),
         evidence=Evidence(openings=(opening,)),
     )
     for path in write_report(out, evaluation):

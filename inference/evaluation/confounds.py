@@ -95,7 +95,7 @@ def render_confound_cohort(
 ) -> Cohort:
     """Render a variant of the patients of `seeds` into `folder`; `advance` is called after each patient."""
     draw = partial(confound_patient, kind=Confound(kind), shape=shape, n_visits=n_visits)
-    return write_cohort(folder, drawn(draw, seeds, workers=workers, advance=advance))
+    return write_cohort(folder, drawn(draw, seeds, workers=workers, advance=advance), synthetic=True)
 
 
 def confound_patient(

@@ -57,6 +57,7 @@ class Cohort:
     sites: NDArray[np.str_]  # (P,)
     sexes: NDArray[np.str_]  # (P,)
     ages_years: NDArray[np.float64]  # (P,), at the newest scan; NaN where unknown
+    synthetic: bool = False  # phantoms: no figure about them says anything about a human
 
     def __len__(self) -> int:
         """Return the number of patients."""
@@ -93,14 +94,12 @@ class Cohort:
         """Return the first patients only."""
         count = min(patients, len(self))
         scans = int(self.first[count])
-        per_scan, per_patient = {"volumes", "days"}, {"first"}
-        ends = {
-            each.name: scans if each.name in per_scan else count + (each.name in per_patient) for each in fields(self)
-        }
-        return Cohort(**{name: getattr(self, name)[:end] for name, end in ends.items()})
+        ends = {"volumes": scans, "days": scans, "first": count + 1}
+        columns = {name: getattr(self, name)[: ends.get(name, count)] for name in _columns()}
+        return Cohort(**columns, synthetic=self.synthetic)
 
 
-def write_cohort(folder: Path, patients: Iterable[PatientScans]) -> Cohort:
+def write_cohort(folder: Path, patients: Iterable[PatientScans], *, synthetic: bool = False) -> Cohort:
     """Write patients one after another and open the result; the index comes last, so a torn folder has none.
 
     Raises:
@@ -120,6 +119,7 @@ def write_cohort(folder: Path, patients: Iterable[PatientScans]) -> Cohort:
         folder / _INDEX,
         shape=np.array(seen[0].volumes.shape[1:]),
         dtype=np.array(seen[0].volumes.dtype.name),
+        synthetic=np.array(synthetic),
         first=np.cumsum([0, *(len(each.days) for each in seen)]),
         days=np.array([day for each in seen for day in each.days], dtype=np.int64),
         event_days=np.array([np.nan if each.event_day is None else each.event_day for each in seen], dtype=np.float64),
@@ -144,13 +144,19 @@ def open_cohort(folder: Path) -> Cohort:
         dtype = np.dtype(str(index["dtype"]))
         if (size := (folder / _VOLUMES).stat().st_size) != (expected := int(np.prod(shape)) * dtype.itemsize):
             raise ValueError(f"{folder / _VOLUMES}: expected {expected} bytes, found {size}")
-        columns = {each.name: index[each.name] for each in fields(Cohort) if each.name != "volumes"}
-        return Cohort(volumes=np.memmap(folder / _VOLUMES, dtype=dtype, mode="r", shape=shape), **columns)
+        columns = {name: index[name] for name in _columns() if name != "volumes"}
+        volumes = np.memmap(folder / _VOLUMES, dtype=dtype, mode="r", shape=shape)
+        return Cohort(volumes=volumes, **columns, synthetic=bool(index["synthetic"]))
 
 
 def is_written(folder: Path) -> bool:
     """Return whether a whole cohort lies in the folder."""
     return (folder / _INDEX).is_file()
+
+
+def _columns() -> tuple[str, ...]:
+    """Return the names of everything that is told per scan or per patient."""
+    return tuple(each.name for each in fields(Cohort) if each.name != "synthetic")
 
 
 def _without_volumes(each: PatientScans, seen: list[PatientScans]) -> PatientScans:

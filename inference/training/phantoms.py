@@ -40,7 +40,8 @@ def render_cohort(
     advance: Callable[[], None] = lambda: None,
 ) -> Cohort:
     """Render the last scans of the patients of `seeds` into `folder`; `advance` is called after each patient."""
-    return write_cohort(folder, drawn(partial(rendered_patient, drawing), seeds, workers=workers, advance=advance))
+    patients = drawn(partial(rendered_patient, drawing), seeds, workers=workers, advance=advance)
+    return write_cohort(folder, patients, synthetic=True)
 
 
 def drawn(
