@@ -3,10 +3,10 @@
 For every member, the Mahalanobis distance of the scan's features from those of calibration, over the square root of
 their number, so that an ordinary scan lies near 1 whatever the width; then the root mean square over members.
 
-It sees what the encoders see, and no more. With the first shipped encoder, which reads only what is brighter than brain,
-noise lay at 1.7 to 1.9 times the limit and phantoms that came through DICOM at 0.3 to 0.45; but a head upside down, one
-with half its brain blanked, and an empty image lay there too (200 calibration scans). Coverage,
-registration overlap and slices are judged by preprocessing, not here.
+It sees what the encoders see, and no more. With the first shipped encoder, which reads only what is brighter than
+brain, noise lay at 1.7 to 1.9 times the limit and phantoms that came through DICOM at 0.3 to 0.45; but a head upside
+down, one with half its brain blanked, and an empty image lay there too (200 calibration scans). Coverage, registration
+overlap and slices are judged by preprocessing, not here.
 
 Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS 2018, with one class
 and the last features only.
