@@ -29,6 +29,7 @@ from dicom_node.demo_results import sent_to, tell_apart
 from dicom_node.errors import NodeError, UpstreamError
 from dicom_node.ledger.database import Database
 from dicom_node.observe import overview
+from dicom_node.requestor import PREPARED
 from inference.phantom import make_patient
 from inference.phantom.study import StudyOptions, patient_truth, write_study
 from sr_templates.headers import to_bytes
@@ -115,7 +116,7 @@ def send(files: Sequence[Path], node: Archive, calling_ae_title: str, *, seed: i
     ae = AE(ae_title=calling_ae_title)
     for sop_class, syntax in {_context(path) for path in shuffled}:
         ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(node.host, node.port, ae_title=node.ae_title)
+    association = ae.associate(node.host, node.port, ae_title=node.ae_title, evt_handlers=[*PREPARED])
     if not association.is_established:
         msg = f"{node.ae_title} at {node.host}:{node.port} refused the association"
         raise UpstreamError(msg)

@@ -19,6 +19,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined] # made at impor
 )
 
 from dicom_node.errors import UpstreamError
+from dicom_node.requestor import PREPARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +69,7 @@ def wait_for_echo(archive: Archive, calling_ae_title: str) -> None:
     ae.add_requested_context(Verification)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
-        association = ae.associate(archive.host, archive.port, ae_title=archive.ae_title)
+        association = ae.associate(archive.host, archive.port, ae_title=archive.ae_title, evt_handlers=[*PREPARED])
         if association.is_established:
             association.send_c_echo()
             association.release()
@@ -125,7 +126,7 @@ def fetch(archive: Archive, calling_ae_title: str, study_uid: str, sop_classes: 
         archive.port,
         ae_title=archive.ae_title,
         ext_neg=[build_role(uid, scp_role=True) for uid in sop_classes],
-        evt_handlers=[(evt.EVT_C_STORE, keep)],
+        evt_handlers=[*PREPARED, (evt.EVT_C_STORE, keep)],
     )
     if not association.is_established:
         msg = f"{archive.ae_title} at {archive.host}:{archive.port} refused to be queried"

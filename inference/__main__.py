@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from inference.cli_cohort import prepare, table
 from inference.cli_experiment import evaluate_command, export, reproduce
 from inference.cli_predict import benchmark, phantom, predict
 from inference.cli_saliency import saliency_check_command
@@ -17,6 +18,8 @@ def main() -> None:
 
 for _command in (
     phantom,
+    table,
+    prepare,
     cohort,
     pretrain_command,
     finetune_command,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +12,7 @@ from pynetdicom import AE, evt
 
 from dicom_node.deliver.outcome import Outcome, Verdict, judge_store_status
 from dicom_node.errors import NodeError
+from dicom_node.requestor import PREPARED
 from sr_templates.compression import compressed
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from pydicom import FileDataset
     from pynetdicom.association import Association
-    from pynetdicom.events import Event
 
     from dicom_node.deliver.outcome import Load, Parcel
     from dicom_node.settings import Dimse
@@ -78,7 +77,7 @@ def associate(
         destination.port,
         contexts=requested,
         ae_title=destination.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
+        evt_handlers=[*PREPARED, *handlers],
     )
 
 
@@ -135,13 +134,6 @@ def _read(parcel: Parcel, *, smaller: bool) -> FileDataset:
         msg = f"outbox: {parcel.path.name} cannot be read: {type(error).__name__}"
         raise NodeError(msg) from error
     return dcmread(BytesIO(compressed(ds))) if smaller else ds
-
-
-def _send_at_once(event: Event) -> None:
-    """Switch Nagle's algorithm off: with delayed ACKs it costs 40 ms an object."""
-    connection = event.assoc.dul.socket
-    if connection is not None and connection.socket is not None:
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _store(association: Association, ds: FileDataset) -> Outcome:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.ledger.database import Database
 from dicom_node.receive.contexts import COMPRESSED, decodable
+from dicom_node.requestor import PREPARED
 from dicom_node.work.tasks import load_tasks
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _echo(what: str, settings: Settings, host: str, port: int, called: str) -> F
     ae = AE(ae_title=settings.node.ae_title)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = 5
     ae.add_requested_context(Verification)
-    association = ae.associate(host, port, ae_title=called)
+    association = ae.associate(host, port, ae_title=called, evt_handlers=[*PREPARED])
     if not association.is_established:
         why = REJECTED if association.is_rejected else "no connection"
         return Finding(what=what, found=f"{called} at {host}:{port}: {why}", good=False)

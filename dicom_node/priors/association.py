@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -10,13 +9,13 @@ from pynetdicom import AE, evt
 
 from dicom_node.errors import PeerError, UpstreamError
 from dicom_node.priors.archive import CannotBeAsked
+from dicom_node.requestor import PREPARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pydicom import Dataset
     from pynetdicom.association import Association
-    from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
     from pynetdicom.presentation import PresentationContext
 
@@ -60,7 +59,7 @@ def associated(
         archive.port,
         ae_title=archive.ae_title,
         ext_neg=list(roles),
-        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
+        evt_handlers=[*PREPARED, *handlers],
     )
     if association.rejected_contexts and not association.accepted_contexts:
         msg = "the archive accepts no presentation context for what we ask"  # pynetdicom has aborted by itself
@@ -110,10 +109,3 @@ def _why_not(association: Association) -> str:
     if association.is_rejected:
         return "the archive rejected the association (AE titles or address not known there?)"
     return "no connection to the archive, or it did not answer the association request"
-
-
-def _send_at_once(event: Event) -> None:
-    """Switch Nagle's algorithm off: with delayed ACKs it costs 40 ms a message."""
-    connection = event.assoc.dul.socket
-    if connection is not None and connection.socket is not None:
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
