@@ -14,7 +14,7 @@ is brighter than brain on FLAIR.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -191,12 +191,3 @@ def _brain_mean(volumes: Tensor) -> Tensor:
     brain = (volumes > 0).sum(axes, keepdim=True)
     mean = volumes.sum(axes, keepdim=True) / brain.clamp(min=1)
     return torch.where(brain > 0, mean, torch.ones_like(mean))
-
-
-def build(size: str = "small", *, outputs: int = 1, members: int = 1, channels: int = 1) -> TemporalNetwork:
-    """Build a network with random weights; the entry that a bundle's `inference.json` names.
-
-    Raises:
-        KeyError: if the size is not one of `SIZES`.
-    """
-    return TemporalNetwork(replace(SIZES[size], outputs=outputs, members=members, channels=channels))
