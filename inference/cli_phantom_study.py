@@ -13,8 +13,8 @@ import click
 from inference.phantom import make_patient
 from inference.phantom.parity import served_gap
 from inference.phantom.protocol import PROTOCOL, SEEDS, protocol
-from inference.phantom.serving import Residual, serve
-from inference.preprocess import load_template
+from inference.phantom.serving import Residual, agreement, serve
+from inference.preprocess import Preprocessed, load_template
 
 OUT = click.Path(path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -28,13 +28,16 @@ _VISITS = 2
 @click.option("--work", type=OUT, required=True, help="Folder that keeps each scan's row; a second call goes on.")
 def phantom_residuals(*, patients: int, out: Path, work: Path) -> None:
     """Measure what DICOM, N4 and registration leave of pose and shading; rendering draws from the table."""
-    rows = []
+    rows, alike = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + patients):
         for visit in range(_VISITS):
             rows.append(_measured(seed, visit, work))
+            seen = Preprocessed.load(work / f"{seed}-{visit}.npz").array
+            alike.append(agreement(make_patient(seed, n_visits=_VISITS), rows[-1], seen))
             click.echo(f"patient {seed - FIRST_SEED + 1} of {patients}, visit {visit + 1}", err=True)
     table = {
         "about": "synthetic phantoms; python -m inference phantom-residuals",
+        "correlation_of_served_and_rendered": {"median": statistics.median(alike), "least": min(alike)},
         "rows": [asdict(each) for each in rows],
     }
     out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

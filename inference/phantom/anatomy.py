@@ -6,12 +6,14 @@ All coordinates are LPS millimetres of the template.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from inference.phantom.grid import HEAD_CENTRE_MM
+from inference.phantom.heads import tissue_maps
 from inference.phantom.signal import Tissue
 from inference.phantom.tissue import TEMPLATE_ORIGIN_MM, TissueMaps, sample
 
@@ -76,6 +78,31 @@ def _inwards(points_mm: NDArray[np.float32], expansion: float) -> NDArray[np.flo
     offset = points_mm - HEAD_CENTRE_MM[:, None].astype(np.float32)
     pull = np.float32(expansion) * np.exp(-(offset**2).sum(0) / np.float32(2 * _VENTRICLES_MM**2))
     return np.asarray(points_mm - pull * offset, dtype=np.float32)
+
+
+def rigid_part(anatomy: Anatomy) -> NDArray[np.float64]:
+    """Return the pose (6,) that undoes most of a deformation: degrees about x, y, z, then mm at the head's centre.
+
+    This is where registration of this head to the template should end, least squares over the brain of the template.
+    """
+    points, solver = _rigid_solver()
+    displacement = to_template(anatomy, points) - points
+    pose = -solver @ displacement.ravel().astype(np.float64)
+    return np.asarray(np.concatenate([np.degrees(pose[:3]), pose[3:]]))
+
+
+@lru_cache(maxsize=1)
+def _rigid_solver() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return points (3, N) of the template's brain, 12 mm apart, and what finds a pose (6, 3N) from displacements."""
+    maps = tissue_maps(2)
+    index = np.argwhere(maps.distance_mm[::6, ::6, ::6] < 0).T[::-1] * 6  # (x, y, z)
+    points = index * maps.spacing_mm + np.asarray(TEMPLATE_ORIGIN_MM)[:, None]
+    x, y, z = points - HEAD_CENTRE_MM[:, None]
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    turned = np.stack([[zero, -z, y], [z, zero, -x], [-y, x, zero]])  # (3 angles, 3 axes, N), small angles
+    shifted = np.stack([[one, zero, zero], [zero, one, zero], [zero, zero, one]])
+    solver = np.linalg.pinv(np.concatenate([turned, shifted]).reshape(6, -1).T)
+    return points.astype(np.float32), np.asarray(solver, dtype=np.float64)
 
 
 def healthy_fractions(

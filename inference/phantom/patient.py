@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.phantom.anatomy import Anatomy, draw_anatomy
+from inference.phantom.anatomy import Anatomy, draw_anatomy, rigid_part
 from inference.phantom.latents import Dials, History, draw_history
 from inference.phantom.lesion import Lesion, Texture, draw_lesion, draw_texture
 from inference.phantom.population import INTERNAL, Population
 from inference.phantom.residuals import residual_table
 from inference.phantom.scanner import Nuisance, Scanner, draw_nuisance, scanner
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _FIRST_LAST_VISIT = date(2018, 1, 1)
 _UPGRADE_DATE = date(2020, 1, 1)
@@ -102,7 +106,7 @@ def make_patient(
         sex=str(disease.choice(["F", "M"])),
         born=surgery - timedelta(days=age_days),
         surgery=surgery,
-        visits=_visits(history, (dials, population), last, surgery, noise_seed),
+        visits=_visits(history, (dials, population), (last, surgery), rigid_part(anatomy), noise_seed),
         event=None if history.event_day is None else last + timedelta(days=history.event_day),
         last_follow_up=last + timedelta(days=history.last_follow_up_day),
         label=history.label,
@@ -121,15 +125,20 @@ def patient_id(seed: int) -> str:
 
 
 def _visits(
-    history: History, law: tuple[Dials, Population], last: date, surgery: date, noise_seed: int
+    history: History,
+    law: tuple[Dials, Population],
+    dates: tuple[date, date],
+    anatomy_pose: NDArray[np.float64],
+    noise_seed: int,
 ) -> tuple[Visit, ...]:
     """Give each visit its date, machine and nuisance; a patient mostly stays at one site, machines change."""
     dials, acquisition = law[0], law[1].acquisition
+    last, surgery = dates
     site_rng = np.random.default_rng([noise_seed, _SITE_STREAM])
     tilt = dials.site_log_odds_per_z * history.z
     weights = np.exp(np.array([tilt, 0.0, -tilt]))
     site = int(site_rng.choice(3, p=weights / weights.sum()))
-    patient_pose = residual_table().patient_pose(np.random.default_rng([noise_seed, _RESIDUAL_STREAM]))
+    pose = anatomy_pose + residual_table().patient_pose(np.random.default_rng([noise_seed, _RESIDUAL_STREAM]))
     visits = []
     for number, (day, log_volume) in enumerate(zip(history.visit_days, history.log_volumes, strict=True)):
         rng = np.random.default_rng([noise_seed, _NUISANCE_STREAM, number])
@@ -145,7 +154,7 @@ def _visits(
                 years_to_last_visit=day / 365.25,
                 years_since_surgery=(acquired - surgery).days / 365.25,
                 scanner=scanner(acquisition.vendors[here], high_field=high_field, site=acquisition.first_site + here),
-                nuisance=draw_nuisance(rng, acquisition, patient_pose),
+                nuisance=draw_nuisance(rng, acquisition, pose),
             )
         )
     return tuple(visits)

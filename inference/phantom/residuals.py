@@ -1,8 +1,8 @@
 """Draw what registration and N4 leave of a scan from what was measured on phantoms sent through the whole way.
 
-Most of what registration leaves is the patient's own (the rigid part of an anatomy that is not the template's) and the
-same at every visit; only the rest differs between visits. Both are drawn by a smoothed bootstrap of the measured rows,
-which keeps tails and what goes together; the few rows are too few to fit tails to.
+Most of what registration leaves is the patient's own and the same at every visit: the rigid part of an anatomy that is
+not the template's, which is known, and a rest. Only the last part differs between visits. Both rests are drawn by a
+smoothed bootstrap of the measured rows, which keeps tails and what goes together; the rows are too few to fit tails to.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _JITTER = 0.25  # of the SD between rows: fills the gaps between them, and adds 
 class ResidualTable:
     """Measured rows. A pose is rotation (degrees about x, y, z) and translation (mm) of the head's centre."""
 
-    patients: NDArray[np.float64]  # (P, 6): mean pose of a patient's visits
+    patients: NDArray[np.float64]  # (P, 6): mean pose of a patient's visits, less what the anatomy explains
     visits: NDArray[np.float64]  # (P, 6): a visit's deviation from its patient's own pose; either sign
     bias_thick: NDArray[np.float64]  # (N, 9): coefficients of `scanner.bias_terms`
     bias_volumetric: NDArray[np.float64]  # (M, 9)
 
     def patient_pose(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw the pose (6,) that registration leaves at every visit of a patient."""
+        """Draw what registration leaves at every visit of a patient, beside the rigid part of the anatomy (6,)."""
         return _bootstrap(self.patients, rng, rng.standard_normal(6))
 
     def visit_pose(self, rng: np.random.Generator, jitter: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -59,9 +59,11 @@ def residual_table(path: Path = TABLE) -> ResidualTable:
         ValueError: if no patient in it has two visits.
     """
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    poses: dict[int, list[list[float]]] = {}
+    poses: dict[int, list[NDArray[np.float64]]] = {}
     for row in rows:
-        poses.setdefault(row["seed"], []).append([*row["rotation_deg"], *row["translation_mm"]])
+        poses.setdefault(row["seed"], []).append(
+            np.array([*row["rotation_deg"], *row["translation_mm"]]) - row["anatomy"]
+        )
     pairs = np.array([each for each in poses.values() if len(each) == 2])  # (P, 2, 6)
     if not len(pairs):
         raise ValueError(f"{path}: expected patients with two visits, found none")

@@ -6,15 +6,16 @@ measured here on scans that were written as DICOM, read as series and preprocess
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the library's own short name
 from scipy.spatial.transform import Rotation
 
+from inference.phantom.anatomy import rigid_part
 from inference.phantom.grid import HEAD_CENTRE_MM, Grid
-from inference.phantom.model_space import SHAPE
+from inference.phantom.model_space import SHAPE, render_model_space
 from inference.phantom.scanner import bias_terms, rotation_matrix
 from inference.phantom.study import StudyOptions, write_study
 from inference.preprocess import Preprocessed, Template, preprocess
@@ -35,8 +36,9 @@ class Residual:
     """What the way through DICOM, N4 and registration left of one visit's pose and shading.
 
     `rotation_deg` about x, y, z and `translation_mm` at the head's centre take the template to where the head truly
-    lies; `bias` are the coefficients of `scanner.bias_terms` in the logarithm, constant left out; `bias_rest` is the SD
-    inside the brain of what they leave, relative to 1.
+    lies; `anatomy` is the share of both that the head's own shape explains (`anatomy.rigid_part`). `bias` are the
+    coefficients of `scanner.bias_terms` in the logarithm, constant left out; `bias_rest` is the SD inside the brain of
+    what they leave, relative to 1.
     """
 
     seed: int
@@ -45,6 +47,7 @@ class Residual:
     slice_mm: float
     rotation_deg: tuple[float, float, float]
     translation_mm: tuple[float, float, float]
+    anatomy: tuple[float, ...]
     bias: tuple[float, ...]
     bias_rest: float
 
@@ -89,10 +92,31 @@ def serve(
         slice_mm=volume.spacing_mm[0],
         rotation_deg=rotation_deg,
         translation_mm=translation_mm,
+        anatomy=tuple(float(each) for each in rigid_part(patient.anatomy)),
         bias=bias,
         bias_rest=rest,
     )
     return Served(preprocessed=preprocessed, residual=residual)
+
+
+def agreement(patient: PhantomPatient, residual: Residual, served: NDArray[np.float32]) -> float:
+    """Return the correlation inside the brain of a served volume (Z, Y, X) with the same visit rendered.
+
+    The rendered one has the residuals that were measured on this scan, so what is left is the renderer's own fault.
+    """
+    visits = list(patient.visits)
+    visit = visits[residual.visit]
+    nuisance = replace(
+        visit.nuisance,
+        residual_rotation_deg=residual.rotation_deg,
+        residual_translation_mm=residual.translation_mm,
+        residual_bias=np.array(residual.bias, dtype=np.float32),
+    )
+    visits[residual.visit] = replace(visit, nuisance=nuisance)
+    shape = (served.shape[0], served.shape[1], served.shape[2])
+    rendered = render_model_space(replace(patient, visits=tuple(visits)), residual.visit, shape=shape)
+    both = (served > 0) & (rendered > 0)
+    return float(np.corrcoef(served[both], rendered[both])[0, 1])
 
 
 def left_of_pose(

@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from inference.phantom import Dials, bayes_ceiling, draw_history, make_patient
+from inference.phantom import Dials, bayes_ceiling, draw_history, make_patient, order_ceiling
 
 
 @pytest.mark.parametrize(("n_scans", "expected"), [(1, 0.56), (2, 0.70), (3, 0.80), (4, 0.85), (5, 0.87)])
@@ -81,3 +81,11 @@ def test_a_seed_out_of_range_is_refused() -> None:
     """Patient IDs hold six digits."""
     with pytest.raises(ValueError, match="found 1000000"):
         make_patient(1_000_000)
+
+
+@pytest.mark.parametrize(("mean_growth", "expected"), [(0.0, 0.50), (0.6, 0.60), (1.2, 0.69)])
+def test_mean_growth_says_how_much_order_there_is_to_learn(mean_growth: float, expected: float) -> None:
+    """Calling the larger lesion later is right as often as designed; the ideal reader is hardly better."""
+    ideal, larger_is_later = order_ceiling(Dials(slope_mean_per_year=mean_growth), patients=50_000)
+    assert larger_is_later == pytest.approx(expected, abs=0.01)
+    assert larger_is_later - 0.005 <= ideal <= larger_is_later + 0.03

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from inference.phantom import make_patient
+from inference.phantom.anatomy import rigid_part
 from inference.phantom.grid import HEAD_CENTRE_MM
 from inference.phantom.residuals import TABLE, residual_table
 from inference.phantom.scanner import rotation_matrix
@@ -45,6 +47,25 @@ def test_a_perfect_registration_leaves_nothing() -> None:
     assert translation_mm == pytest.approx((0.3, -0.6, 0.9))
 
 
+def test_the_rigid_part_undoes_a_shift_and_a_turn() -> None:
+    """A lattice that moves the whole head is undone to a tenth of a millimetre; what registration found agrees."""
+    anatomy = make_patient(7).anatomy
+    lattice = np.zeros_like(anatomy.lattice_mm)
+    lattice[0] += 2.0
+    pose = rigid_part(replace(anatomy, lattice_mm=lattice))
+    assert pose == pytest.approx([0, 0, 0, -2, 0, 0], abs=0.1)
+    explained = np.array([row["anatomy"] for row in ROWS])
+    found = np.array([[*row["rotation_deg"], *row["translation_mm"]] for row in ROWS])
+    assert (found - explained).std(0).mean() < 0.8 * found.std(0).mean()
+
+
+def test_served_and_rendered_scans_are_alike() -> None:
+    """With the residuals of the very scan, rendering and preprocessing correlate inside the brain."""
+    alike = json.loads(TABLE.read_text(encoding="utf-8"))["correlation_of_served_and_rendered"]
+    assert alike["median"] > 0.95
+    assert alike["least"] > 0.9
+
+
 def test_drawn_residuals_spread_as_measured() -> None:
     """Over all visits and between the visits of a patient, SDs are those of the table."""
     patients = [make_patient(seed, n_visits=2) for seed in range(300)]
@@ -55,8 +76,10 @@ def test_drawn_residuals_spread_as_measured() -> None:
         ]
     )
     measured = np.array([[*row["rotation_deg"], *row["translation_mm"]] for row in ROWS]).reshape(-1, 2, 6)
-    assert drawn.mean((0, 1)) == pytest.approx(measured.mean((0, 1)), abs=0.15)
-    assert drawn.std((0, 1)) == pytest.approx(measured.std((0, 1)), rel=0.35)
+    assert drawn.mean((0, 1)) == pytest.approx(measured.mean((0, 1)), abs=0.45)  # 20 heads: 3 SE
+    # Registration follows the anatomy less than one to one, the drawn rest is independent of it: up to a half wider.
+    assert ((ratio := drawn.std((0, 1)) / measured.std((0, 1))) > 0.75).all()
+    assert (ratio < 1.5).all()
     between_drawn, between_measured = ((each[:, 0] - each[:, 1]) for each in (drawn, measured))
     rms = np.sqrt((between_drawn**2).mean(0)), np.sqrt((between_measured**2).mean(0))
     assert rms[0] == pytest.approx(rms[1], rel=0.35)

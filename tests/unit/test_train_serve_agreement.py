@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from inference.phantom import StudyOptions, make_patient, render_model_space, write_study
+from inference.phantom.anatomy import rigid_part
 from inference.preprocess import load_template, preprocess
 from inference.volume import read_series
 
@@ -30,11 +31,13 @@ def template() -> Template:
 
 
 def well_registered(seed: int) -> PhantomPatient:
-    """Return a patient of one visit without the misregistration that training simulates: here the real one is left."""
+    """Return a patient of one visit with the pose that registration should find: here its real rest is left."""
     patient = make_patient(seed, n_visits=1)
     visit = patient.visits[0]
-    zero = (0.0, 0.0, 0.0)
-    nuisance = replace(visit.nuisance, residual_rotation_deg=zero, residual_translation_mm=zero)
+    x_deg, y_deg, z_deg, x_mm, y_mm, z_mm = rigid_part(patient.anatomy)
+    nuisance = replace(
+        visit.nuisance, residual_rotation_deg=(x_deg, y_deg, z_deg), residual_translation_mm=(x_mm, y_mm, z_mm)
+    )
     return replace(patient, visits=(replace(visit, nuisance=nuisance),))
 
 
@@ -62,5 +65,5 @@ def test_training_and_serving_see_the_same_head(tmp_path: Path, template: Templa
     both = one & other
     assert 2 * both.sum() / (one.sum() + other.sum()) > 0.95
     assert np.corrcoef(trained_on.ravel(), seen.ravel())[0, 1] > 0.97
-    assert np.corrcoef(trained_on[both], seen[both])[0, 1] > 0.8
+    assert np.corrcoef(trained_on[both], seen[both])[0, 1] > 0.85
     assert trained_on[both].mean() == pytest.approx(seen[both].mean(), abs=0.08)
