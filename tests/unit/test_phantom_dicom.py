@@ -125,5 +125,5 @@ def test_the_truth_stands_beside_the_images(tmp_path: Path) -> None:
 
 def test_an_unknown_vendor_is_refused(tmp_path: Path) -> None:
     """The message names the vendors there are."""
-    with pytest.raises(ValueError, match="siemens, ge, philips, found 'acme'"):
+    with pytest.raises(ValueError, match="siemens, ge, philips, hitachi, found 'acme'"):
         write_study(make_patient(5, n_visits=1), 0, tmp_path, replace(SMALL, vendor="acme"))

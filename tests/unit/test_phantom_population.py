@@ -25,6 +25,7 @@ from inference.phantom.real_head import RealHeadError, class_means, maps_of_t1, 
 from inference.phantom.scanner import VENDORS
 from inference.phantom.signal import Tissue, tissue_signal
 from inference.phantom.tissue import template_maps
+from inference.training.phantoms import render_population
 from inference.volume import read_series
 
 SHAPE = (24, 32, 24)
@@ -116,6 +117,15 @@ def test_a_shifted_study_is_good_dicom(tmp_path: Path) -> None:
     options = StudyOptions(roles=("FLAIR",), spacing_mm=(6, 4, 4), truth=False)
     volume = read_series(write_study(patient, 0, tmp_path, options))
     assert volume.array.max() > 100
+
+
+def test_a_shifted_cohort_is_rendered_like_any_other(tmp_path: Path) -> None:
+    """Same outcomes as the internal patients of these seeds, other sites, other voxels."""
+    cohort = render_population(tmp_path, [500_001, 500_002], population=SHIFTED, shape=(12, 16, 12), workers=1)
+    internal = [make_patient(seed) for seed in (500_001, 500_002)]
+    assert list(cohort.follow_up_days) == [each.history.last_follow_up_day for each in internal]
+    assert not {f"Phantom Hospital {site}" for site in range(3)} & set(cohort.sites)
+    assert len(np.unique(cohort.volumes)) > 50
 
 
 def test_tissue_is_told_by_brightness() -> None:
