@@ -38,6 +38,15 @@ _RULE_OPTIONS = (
     click.option("--kind", type=click.Choice(get_args(Kind)), default="follow-up", show_default=True, help=_KIND_HELP),
     click.option("--min-scans", type=click.IntRange(1), default=2, show_default=True, help="Fewer: patient left out."),
     click.option("--max-scans", type=click.IntRange(0), default=6, show_default=True, help="The newest; 0 keeps all."),
+    click.option(
+        "--choose",
+        type=click.Choice(["last", "spread"]),
+        default="last",
+        show_default=True,
+        help="Of more: the newest, or spread over the history, as a task's `choose`.",
+    ),
+    click.option("--min-gap-days", type=click.IntRange(0), default=0, help="Of two nearer scans the newer counts."),
+    click.option("--max-gap-days", type=click.IntRange(0), help="Scans before a longer gap are not shown."),
     click.option("--without-surgery", is_flag=True, help="Take patients without a surgery date, with all their scans."),
     click.option("--unlabelled", is_flag=True, help="Keep patients whose label nobody knows, for the pretext."),
 )
@@ -54,8 +63,12 @@ def rule_options(command: Callable[..., None]) -> Callable[..., None]:
             min_scans=min_scans,
             max_scans=max_scans or None,
             surgery_needed=not rest.pop("without_surgery"),
-            unlabelled=rest.pop("unlabelled"),
+            **{name: rest.pop(name) for name in ("unlabelled", "choose", "min_gap_days", "max_gap_days")},
         )
+        try:
+            _ = rule.selection
+        except ValidationError as error:
+            raise click.UsageError("; ".join(each["msg"] for each in error.errors())) from error
         command(rule=rule, **rest)
 
     optioned: Callable[..., None] = wrapped

@@ -1,8 +1,9 @@
 """Which scans of a patient a model is shown, and which label they get; why each of the others is left out.
 
-The rule is the node's: scans of one role, of one kind (follow-ups), before the event, the newest six. What only
-training needs comes on top: the label of the newest scan shown must be known, so that a patient censored too early is
-looked at from an older scan, the newest with a whole horizon of follow-up behind it.
+The rule is the node's, and decided where the node's is (`inference.selection`): scans of one role, of one kind
+(follow-ups), before the event, the newest six. What only training needs comes on top: the label of the newest scan
+shown must be known, so that a patient censored too early is looked at from an older scan, the newest with a whole
+horizon of follow-up behind it.
 
 Source: the later practice of the group behind Tak et al., NEJM AI 2025 (repository LongitudinalEFS), re-implemented
 from its description. It takes scans from the second day after surgery on (`post-op` here); our default is the node's
@@ -12,22 +13,27 @@ from its description. It takes scans from the second day after surgery on (`post
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from inference.selection import Candidate, Code, SelectionRule, Verdict, select
 from inference.training.cohort import MAX_SCANS
 from inference.training.labels import HORIZON_DAYS, label_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import date
 
-    from inference.training.cohort_table import TablePatient
+    from inference.training.cohort_table import TablePatient, TableScan
 
 Kind = Literal["follow-up", "post-op"]
 # First day after the surgery's that counts: after 72 hours (the node's `follow-up` where no time is known), or after
 # the day that follows surgery.
 FIRST_DAY: dict[Kind, int] = {"follow-up": 4, "post-op": 2}
+# The other kinds, in the node's words.
+PRE_OP: Final = "pre-op"
+EARLY_POST_OP: Final = "early-post-op"
+UNKNOWN: Final = "unknown"
 
 
 class Ground(StrEnum):
@@ -41,7 +47,25 @@ class Ground(StrEnum):
     ON_OR_AFTER_EVENT = "on-or-after-event"
     LABEL_UNKNOWN = "label-unknown"  # less than a horizon of follow-up after it, and no event
     OLDER = "older-than-the-newest"
+    TOO_NEAR = "too-near"
+    BEFORE_GAP = "before-gap"
+    THINNED = "thinned"
     PATIENT_EXCLUDED = "patient-excluded"
+
+
+_BY_CODE = {
+    Code.AFTER_EVENT: Ground.ON_OR_AFTER_EVENT,
+    Code.MISSING_ROLE: Ground.MISSING_ROLE,
+    Code.OLDER: Ground.OLDER,
+    Code.TOO_NEAR: Ground.TOO_NEAR,
+    Code.BEFORE_GAP: Ground.BEFORE_GAP,
+    Code.THINNED: Ground.THINNED,
+}
+_BY_KIND = {
+    PRE_OP: Ground.BEFORE_SURGERY,
+    EARLY_POST_OP: Ground.EARLY_POST_OP,
+    UNKNOWN: Ground.SURGERY_UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +79,26 @@ class Rule:
     horizon_days: int = HORIZON_DAYS
     surgery_needed: bool = True  # False: a patient without a surgery date keeps all scans
     unlabelled: bool = False  # True: patients whose label nobody knows stay, for the pretext
+    choose: Literal["last", "spread"] = "last"  # the newest, or evenly thinned
+    min_gap_days: int = 0
+    max_gap_days: int | None = None
+
+    @property
+    def selection(self) -> SelectionRule:
+        """Return what of this a node goes by too; a bundle pins it."""
+        return SelectionRule(
+            roles=(self.role,),
+            kinds=(self.kind,) if self.surgery_needed else (self.kind, UNKNOWN),
+            maximum=self.max_scans,
+            choose=self.choose,
+            min_gap_days=self.min_gap_days,
+            max_gap_days=self.max_gap_days,
+        )
+
+    @property
+    def counting(self) -> SelectionRule:
+        """Return the rule without its numbers: which scans count at all."""
+        return SelectionRule(roles=self.selection.roles, kinds=self.selection.kinds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,52 +116,29 @@ class Chosen:
         return tuple(place for place, ground in enumerate(self.grounds) if ground is None)
 
 
-def scan_grounds(
-    days: Sequence[date], *, surgery: date | None, event: date | None, kind: Kind = "follow-up", last: int | None = None
-) -> list[Ground | None]:
-    """Return why each scan of one role is not shown to a model, None for those that are.
-
-    The one place that decides which scans of a patient a model sees.
-
-    Args:
-        days: of the scans, ascending.
-        surgery: None lets every scan count as one after surgery.
-        event: scans on this day or later are never shown.
-        kind: how soon after surgery scans begin to count.
-        last: how many of the newest are shown; None for all.
-    """
-    grounds = [_ground(day, surgery, event, kind) for day in days]
-    counted = [place for place, ground in enumerate(grounds) if ground is None]
-    for place in counted[: max(0, len(counted) - last)] if last is not None else ():
-        grounds[place] = Ground.OLDER
-    return grounds
-
-
-def _ground(day: date, surgery: date | None, event: date | None, kind: Kind) -> Ground | None:
-    """Return why a scan of this day does not count."""
-    since = None if surgery is None else (day - surgery).days
-    if since is not None and since < 0:
-        return Ground.BEFORE_SURGERY
-    if event is not None and day >= event:
-        return Ground.ON_OR_AFTER_EVENT
-    if since is not None and since < FIRST_DAY[kind]:
-        return Ground.EARLY_POST_OP
-    return None
+def kind_of(day: date, surgery: date | None, kind: Kind) -> str:
+    """Return the kind of a scan, in the node's words but for `post-op`; a table knows days and no times."""
+    if surgery is None:
+        return UNKNOWN
+    since = (day - surgery).days
+    if since < 0:
+        return PRE_OP
+    return EARLY_POST_OP if since < FIRST_DAY[kind] else kind
 
 
 def choose(patient: TablePatient, rule: Rule, failed: Collection[int] = ()) -> Chosen:
     """Return which scans of a patient are shown, and its label; `failed` are lines that could not be prepared."""
-    usable = _usable(patient, rule, failed)
-    days = [patient.scans[place].acquired for place, ground in enumerate(usable) if ground is None]
+    counting = _grounds(patient, rule, failed, selection=rule.counting)
+    days = [scan.acquired for scan, ground in zip(patient.scans, counting, strict=True) if ground is None]
     known = [day for day in days if _label(patient, day, rule) is not None]
-    anchor = max(known, default=None)
-    if anchor is None or len([day for day in days if day <= anchor]) < rule.min_scans:
-        if not rule.unlabelled or len(days) < rule.min_scans:
-            return _excluded(patient, rule, usable, anchor)
-        anchor = days[-1]
-    return Chosen(
-        patient=patient, grounds=tuple(_shown(patient, rule, usable, anchor)), label=_label(patient, anchor, rule)
-    )
+    for anchor in (*known[-1:], *(days[-1:] if rule.unlabelled else ())):
+        seen = _grounds(patient, rule, failed, selection=rule.selection, until=anchor)
+        grounds = [*seen, *(ground or Ground.LABEL_UNKNOWN for ground in counting[len(seen) :])]
+        if grounds.count(None) >= rule.min_scans:
+            return Chosen(patient=patient, grounds=tuple(grounds), label=_label(patient, anchor, rule))
+    reason = _reason(patient, rule, days, known)
+    grounds = [ground or Ground.PATIENT_EXCLUDED for ground in counting]
+    return Chosen(patient=patient, grounds=tuple(grounds), label=None, excluded=reason)
 
 
 def choose_all(
@@ -127,58 +148,52 @@ def choose_all(
     return tuple(choose(each, rule, (failed or {}).get(each.patient, ())) for each in patients)
 
 
-def _usable(patient: TablePatient, rule: Rule, failed: Collection[int]) -> list[Ground | None]:
-    """Return the grounds that have nothing to do with labels or numbers of scans."""
+def _grounds(
+    patient: TablePatient,
+    rule: Rule,
+    failed: Collection[int],
+    *,
+    selection: SelectionRule,
+    until: date = date.max,
+) -> list[Ground | None]:
+    """Return why each scan up to a day is not shown under the rule that all share, None for those that are."""
+    scans = [scan for scan in patient.scans if scan.acquired <= until]
+    candidates = [
+        Candidate(
+            day=scan.acquired,
+            kind=kind_of(scan.acquired, patient.surgery, rule.kind),
+            roles=frozenset() if scan.line in failed else frozenset(scan.series),
+        )
+        for scan in scans
+    ]
+    judged = zip(scans, candidates, select(candidates, selection, event=patient.event), strict=True)
+    return [_ground(scan, candidate.kind, verdict, rule) for scan, candidate, verdict in judged]
+
+
+def _ground(scan: TableScan, kind: str, verdict: Verdict, rule: Rule) -> Ground | None:
+    """Say a verdict in the words of a table: why a scan is of no kind that counts, or lacks the role."""
+    if verdict.kept:
+        return None
+    if verdict.code is Code.KIND:
+        return _BY_KIND[kind]
+    if verdict.code is Code.MISSING_ROLE and rule.role in scan.series:
+        return Ground.NOT_PREPARED
+    return _BY_CODE[verdict.code]
+
+
+def _reason(patient: TablePatient, rule: Rule, days: Sequence[date], known: Sequence[date]) -> str:
+    """Return the first reason that suffices to leave a patient out, whose scans count on `days`."""
     if patient.surgery is None and rule.surgery_needed:
-        return [Ground.SURGERY_UNKNOWN] * len(patient.scans)
-    by_day = scan_grounds(
-        [scan.acquired for scan in patient.scans], surgery=patient.surgery, event=patient.event, kind=rule.kind
-    )
-    grounds: list[Ground | None] = []
-    for scan, ground in zip(patient.scans, by_day, strict=True):
-        if ground is None and rule.role not in scan.series:
-            grounds.append(Ground.MISSING_ROLE)
-        elif ground is None and scan.line in failed:
-            grounds.append(Ground.NOT_PREPARED)
-        else:
-            grounds.append(ground)
-    return grounds
-
-
-def _shown(patient: TablePatient, rule: Rule, usable: Sequence[Ground | None], anchor: date) -> list[Ground | None]:
-    """Return all grounds once the newest scan is fixed."""
-    grounds = list(usable)
-    places = [place for place, ground in enumerate(usable) if ground is None]
-    kept = [place for place in places if patient.scans[place].acquired <= anchor]
-    newest = scan_grounds(
-        [patient.scans[place].acquired for place in kept],
-        surgery=patient.surgery,
-        event=patient.event,
-        kind=rule.kind,
-        last=rule.max_scans,
-    )
-    for place in places:
-        grounds[place] = Ground.LABEL_UNKNOWN
-    for place, ground in zip(kept, newest, strict=True):
-        grounds[place] = ground
-    return grounds
-
-
-def _excluded(patient: TablePatient, rule: Rule, usable: Sequence[Ground | None], anchor: date | None) -> Chosen:
-    """Return the choice for a patient who is left out, with the first reason that suffices."""
-    counted = sum(ground is None for ground in usable)
-    if patient.surgery is None and rule.surgery_needed:
-        reason = "no surgery date"
-    elif not any(rule.role in scan.series for scan in patient.scans):
-        reason = f"no {rule.role}"
-    elif counted < rule.min_scans:
-        reason = f"fewer than {rule.min_scans} usable scans"
-    elif anchor is None:
-        reason = f"censored: no scan with {rule.horizon_days} days of follow-up"
-    else:
-        reason = f"censored: fewer than {rule.min_scans} scans with {rule.horizon_days} days of follow-up"
-    grounds = tuple(ground or Ground.PATIENT_EXCLUDED for ground in usable)
-    return Chosen(patient=patient, grounds=grounds, label=None, excluded=reason)
+        return "no surgery date"
+    if not any(rule.role in scan.series for scan in patient.scans):
+        return f"no {rule.role}"
+    if len(days) < rule.min_scans:
+        return f"fewer than {rule.min_scans} usable scans"
+    if not known:
+        return f"censored: no scan with {rule.horizon_days} days of follow-up"
+    if len([day for day in days if day <= known[-1]]) < rule.min_scans:
+        return f"censored: fewer than {rule.min_scans} scans with {rule.horizon_days} days of follow-up"
+    return f"fewer than {rule.min_scans} scans within the gaps"
 
 
 def _label(patient: TablePatient, day: date, rule: Rule) -> bool | None:

@@ -1,16 +1,18 @@
 """A patient as seen at fixed times: what a model would have been shown one, two, three years after the first scan.
 
 Source: landmark evaluation of the group behind Tak et al., NEJM AI 2025 (repository LongitudinalEFS), re-implemented
-from its description: scans up to first + 365 t days, thinned evenly to six with the first and the last kept, and the
-label that holds at the newest of them.
+from its description: scans up to first + 365 t days, thinned to six with the first and the last kept, and the label
+that holds at the newest of them. They are thinned evenly in time, as the node does (`choose: spread`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Final
 
+from inference.selection import Candidate, SelectionRule, select
 from inference.training.cohort import MAX_SCANS, Cohort
 from inference.training.labels import HORIZON_DAYS, label_at
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 YEAR_DAYS = 365
+_ORIGIN: Final = date(2000, 1, 1)  # any: only differences count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +53,28 @@ def landmark_rows(
         max_scans: more than these are thinned.
         horizon_days: how far the question reaches.
     """
-    shown = [day for day in days if event_day is None or day < event_day]
+    scans = [Candidate(day=_day(day - days[0])) for day in days]
+    event = _day(math.ceil(event_day) - days[0]) if days and event_day is not None else None
+    before_event = sum(each.kept for each in select(scans, SelectionRule(), event=event))
+    rule = SelectionRule(maximum=max_scans, choose="spread")
     rows: list[LandmarkRow] = []
     before = 0
-    for year in range(1, 2 + (shown[-1] - shown[0]) // YEAR_DAYS if shown else 1):
-        count = sum(day <= shown[0] + YEAR_DAYS * year for day in shown)
+    for year in range(1, 2 + (days[before_event - 1] - days[0]) // YEAR_DAYS if before_event else 1):
+        count = sum(day <= days[0] + YEAR_DAYS * year for day in days[:before_event])
         if count == before or count < min_scans:
             continue
         before = count
-        label = label_at(shown[count - 1], event_day=event_day, follow_up_day=follow_up_day, horizon_days=horizon_days)
+        newest = days[count - 1]
+        label = label_at(newest, event_day=event_day, follow_up_day=follow_up_day, horizon_days=horizon_days)
         if label is not None:
-            rows.append(LandmarkRow(year=year, places=thinned(count, max_scans), label=label))
+            shown = [place for place, each in enumerate(select(scans[:count], rule, event=event)) if each.kept]
+            rows.append(LandmarkRow(year=year, places=tuple(shown), label=label))
     return rows
+
+
+def _day(number: int) -> date:
+    """Return a day that lies so many days after some origin: the rule counts in dates."""
+    return _ORIGIN + timedelta(days=number)
 
 
 def cohort_landmarks(cohort: Cohort, patient: int, *, min_scans: int = 2) -> list[LandmarkRow]:
@@ -76,17 +89,3 @@ def cohort_landmarks(cohort: Cohort, patient: int, *, min_scans: int = 2) -> lis
         follow_up_day=float(cohort.follow_up_days[patient]),
         min_scans=min_scans,
     )
-
-
-def thinned(count: int, most: int) -> tuple[int, ...]:
-    """Return at most `most` of the places 0 to `count` - 1, evenly spread, the first and the last among them.
-
-    Raises:
-        ValueError: if fewer than two may stay.
-    """
-    if most < 2:
-        msg = f"thinning: expected room for the first and the last scan, found {most}"
-        raise ValueError(msg)
-    if count <= most:
-        return tuple(range(count))
-    return tuple((place * (count - 1) + (most - 1) // 2) // (most - 1) for place in range(most))

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.training.cohort_table import TablePatient, TableScan
-from inference.training.eligibility import Ground, Rule, choose, choose_all, scan_grounds
+from inference.training.eligibility import Ground, Rule, choose, choose_all
 from inference.training.exclusions import account, write_exclusions
-from inference.training.landmarks import cohort_landmarks, landmark_rows, thinned
+from inference.training.landmarks import cohort_landmarks, landmark_rows
 from tests.factories.cohorts import cohort_of
 
 SURGERY = date(2020, 1, 1)
@@ -48,11 +48,10 @@ def shown(each: TablePatient, rule: Rule = RULE) -> list[int]:
 
 def test_scans_before_and_soon_after_surgery_are_not_shown() -> None:
     """Day 4 is the first follow-up, as the node counts where it knows no time; `post-op` begins on day 2."""
-    days = [-30, 0, 1, 2, 3, 4, 90]
-    grounds = scan_grounds([day(each) for each in days], surgery=SURGERY, event=None)
-    assert grounds == [Ground.BEFORE_SURGERY, *[Ground.EARLY_POST_OP] * 4, None, None]
-    grounds = scan_grounds([day(each) for each in days], surgery=SURGERY, event=None, kind="post-op")
-    assert grounds == [Ground.BEFORE_SURGERY, Ground.EARLY_POST_OP, Ground.EARLY_POST_OP, *[None] * 4]
+    each = patient([-30, 0, 1, 2, 3, 4, 90], until=900)
+    assert choose(each, RULE).grounds == (Ground.BEFORE_SURGERY, *[Ground.EARLY_POST_OP] * 4, None, None)
+    grounds = choose(each, Rule(role="FLAIR", kind="post-op")).grounds
+    assert grounds == (Ground.BEFORE_SURGERY, Ground.EARLY_POST_OP, Ground.EARLY_POST_OP, *[None] * 4)
 
 
 def test_scans_on_or_after_the_event_are_never_shown() -> None:
@@ -98,6 +97,21 @@ def test_the_newest_six_are_shown_counted_back_from_the_anchor() -> None:
     each = patient([30 * number for number in range(1, 10)], until=240 + 365)
     assert shown(each) == [90, 120, 150, 180, 210, 240]
     assert shown(each, Rule(role="FLAIR", max_scans=None)) == [30, 60, 90, 120, 150, 180, 210, 240]
+
+
+def test_gaps_are_kept_as_the_node_keeps_them() -> None:
+    """Of two near scans the newer, nothing before a long gap, and a patient without enough scans left is out."""
+    rule = Rule(role="FLAIR", min_gap_days=14, max_gap_days=365)
+    each = patient([90, 600, 700, 710], until=2000)
+    assert choose(each, rule).grounds == (Ground.BEFORE_GAP, None, Ground.TOO_NEAR, None)
+    chosen = choose(patient([700, 710], until=2000), rule)
+    assert (chosen.excluded, chosen.shown) == ("fewer than 2 scans within the gaps", ())
+
+
+def test_scans_may_be_spread_over_the_history() -> None:
+    """As a task with `choose: spread` asks; the others are thinned out."""
+    each = patient([100, 200, 300, 400], until=2000)
+    assert choose(each, Rule(role="FLAIR", max_scans=2, choose="spread")).grounds == (None, *[Ground.THINNED] * 2, None)
 
 
 def test_without_a_surgery_date_all_scans_count_if_asked() -> None:
@@ -210,17 +224,26 @@ def test_a_cohort_gives_the_rows_of_its_patients() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 60), st.integers(2, 8))
-def test_thinning_keeps_the_first_and_the_last_and_spreads_the_rest(count: int, most: int) -> None:
-    """Steps differ by one place at most."""
-    places = thinned(count, most)
-    assert len(places) == min(count, most)
-    assert (places[0], places[-1]) == (0, count - 1)
-    steps = {newer - older for older, newer in pairwise(places)}
-    assert not steps or (min(steps) >= 1 and max(steps) - min(steps) <= 1)
+@given(st.integers(2, 40), st.integers(2, 8))
+def test_a_landmark_keeps_the_first_and_the_last_and_spreads_the_rest(count: int, most: int) -> None:
+    """Of equal steps, those kept differ by one at most."""
+    days = list(range(count))
+    (row,) = landmark_rows(days, event_day=None, follow_up_day=900, max_scans=most)
+    assert len(row.places) == min(count, most)
+    assert (row.places[0], row.places[-1]) == (0, count - 1)
+    steps = {newer - older for older, newer in pairwise(row.places)}
+    assert min(steps) >= 1
+    assert max(steps) - min(steps) <= 1
 
 
-def test_thinning_to_one_scan_is_refused() -> None:
+def test_a_landmark_spreads_over_time_and_not_over_places() -> None:
+    """Four scans of one month do not push the lone one of the autumn out."""
+    days = [0, 10, 20, 30, 200, 360]
+    (row,) = landmark_rows(days, event_day=None, follow_up_day=900, max_scans=3)
+    assert [days[place] for place in row.places] == [0, 200, 360]
+
+
+def test_a_landmark_of_one_scan_is_refused() -> None:
     """The first and the last cannot both stay."""
-    with pytest.raises(ValueError, match="room for the first and the last"):
-        thinned(5, 1)
+    with pytest.raises(ValueError, match="expected a maximum of 2 or more"):
+        landmark_rows([0, 100], event_day=None, follow_up_day=900, max_scans=1)

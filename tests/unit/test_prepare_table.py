@@ -273,6 +273,14 @@ def test_check_tells_every_mistake_and_exits_with_2(scans: Path, tmp_path: Path)
     assert "line 6: FLAIR: expected" in said.output
 
 
+def test_a_rule_that_no_scan_can_keep_is_refused(scans: Path) -> None:
+    """With both numbers, and before the table is read."""
+    arguments = ["check", str(scans / "table.csv"), "--min-gap-days", "30", "--max-gap-days", "20"]
+    said = CliRunner().invoke(table, arguments)
+    assert said.exit_code == 2
+    assert "expected at least min_gap_days (30), found 20" in said.output
+
+
 def test_split_writes_every_included_patient_once(scans: Path, tmp_path: Path) -> None:
     """And says how many of each part have the event; what cannot be kept is refused."""
     arguments = ["split", str(scans / "table.csv"), "--out", str(tmp_path / "split.json"), "--folds", "2"]
