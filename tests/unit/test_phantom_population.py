@@ -25,7 +25,7 @@ from inference.phantom.real_head import RealHeadError, class_means, maps_of_t1, 
 from inference.phantom.scanner import VENDORS
 from inference.phantom.signal import Tissue, tissue_signal
 from inference.phantom.tissue import template_maps
-from inference.training.phantoms import render_population
+from inference.training.phantoms import Drawing, render_cohort
 from inference.volume import read_series
 
 SHAPE = (24, 32, 24)
@@ -121,7 +121,8 @@ def test_a_shifted_study_is_good_dicom(tmp_path: Path) -> None:
 
 def test_a_shifted_cohort_is_rendered_like_any_other(tmp_path: Path) -> None:
     """Same outcomes as the internal patients of these seeds, other sites, other voxels."""
-    cohort = render_population(tmp_path, [500_001, 500_002], population=SHIFTED, shape=(12, 16, 12), workers=1)
+    drawing = Drawing(shape=(12, 16, 12), population=SHIFTED)
+    cohort = render_cohort(tmp_path, [500_001, 500_002], drawing, workers=1)
     internal = [make_patient(seed) for seed in (500_001, 500_002)]
     assert list(cohort.follow_up_days) == [each.history.last_follow_up_day for each in internal]
     assert not {f"Phantom Hospital {site}" for site in range(3)} & set(cohort.sites)
