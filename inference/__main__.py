@@ -6,6 +6,7 @@ import click
 
 from inference.cli_cohort import prepare, table
 from inference.cli_experiment import evaluate_command, export, reproduce
+from inference.cli_phantom_study import phantom_parity, phantom_protocol, phantom_residuals
 from inference.cli_predict import benchmark, phantom, predict
 from inference.cli_saliency import saliency_check_command
 from inference.cli_training import cohort, finetune_command, pretrain_command
@@ -29,6 +30,9 @@ for _command in (
     predict,
     benchmark,
     saliency_check_command,
+    phantom_protocol,
+    phantom_residuals,
+    phantom_parity,
 ):
     main.add_command(_command)
 

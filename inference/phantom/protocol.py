@@ -37,7 +37,11 @@ SEEDS = {
     "calibration": (300_000, 399_999),
     "test": (400_000, 499_999),
     "shifted": (500_000, 599_999),
-    "residuals and parity": (600_000, 699_999),
+    "residuals and parity": (600_000, 649_999),
+    "confounds, training": (650_000, 659_999),
+    "confounds, test": (660_000, 669_999),
+    "growth": (700_000, 799_999),
+    "saliency": (810_000, 819_999),
 }
 
 

@@ -16,6 +16,7 @@ from inference.evaluation.confound_figures import ConfoundFigure
 from inference.evaluation.confounds import Confound, render_confound_cohort
 from inference.evaluation.resampled import means
 from inference.models.temporal import TemporalNetwork
+from inference.phantom.protocol import SEEDS
 from inference.training.answers import order_accuracies
 from inference.training.arms import Arm, configuration, order_schedule
 from inference.training.cohort import is_written, open_cohort
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from inference.training.cohort import Cohort
     from inference.training.experiment import Experiment
 
-TRAIN_FIRST_SEED, TEST_FIRST_SEED = 650_000, 660_000
 _TEST = "order pretext"
 _LEARNT = {
     Confound.FULL: ("as rendered", None),
@@ -78,7 +78,8 @@ def _figure(
 def _cohort(experiment: Experiment, kind: Confound, *, training: bool) -> Cohort:
     """Return the rendered patients of a variant."""
     count = experiment.preset.confound_patients
-    first, patients = (TRAIN_FIRST_SEED, count) if training else (TEST_FIRST_SEED, max(4, count // 2))
+    first = SEEDS["confounds, training" if training else "confounds, test"][0]
+    patients = count if training else max(4, count // 2)
     folder = experiment.work / "cohorts" / f"confound-{kind}-{'train' if training else 'test'}"
     if is_written(folder) and len(cohort := open_cohort(folder)) == patients:
         return cohort

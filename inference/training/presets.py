@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from inference.phantom import INTERNAL, SHIFTED, Dials, Population
+from inference.phantom.protocol import SEEDS
 from inference.training.arms import Effort
 
 MAIN_GROWTH = Dials().slope_mean_per_year
-_FIRST_SEEDS = {"train": 100_000, "validation": 200_000, "calibration": 300_000, "test": 400_000, "shifted": 500_000}
-_GROWTH_FIRST_SEED, _GROWTH_STRIDE = 700_000, 50_000
-SALIENCY_FIRST_SEED, PARITY_FIRST_SEED = 610_000, 600_000
+_GROWTH_STRIDE = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +58,12 @@ class Preset:
         """Return one of train, validation, calibration, test and shifted.
 
         Raises:
-            KeyError: if there is none of that name.
+            AttributeError: if there is none of that name.
         """
-        patients = {each: getattr(self, each) for each in _FIRST_SEEDS}[name]
+        patients: int = getattr(self, name)
         return PhantomGroup(
             name=name,
-            first_seed=_FIRST_SEEDS[name],
+            first_seed=SEEDS[name][0],
             patients=patients,
             population=SHIFTED if name == "shifted" else INTERNAL,
         )
@@ -72,7 +71,7 @@ class Preset:
     def growth_population(self, growth: float, purpose: str) -> PhantomGroup:
         """Return the train, validation or test patients with another mean growth."""
         sizes = {"train": self.growth_train, "validation": self.growth_validation, "test": self.growth_test}
-        start = _GROWTH_FIRST_SEED + self.growths.index(growth) * _GROWTH_STRIDE + list(sizes).index(purpose) * 10_000
+        start = SEEDS["growth"][0] + self.growths.index(growth) * _GROWTH_STRIDE + list(sizes).index(purpose) * 10_000
         return PhantomGroup(
             name=f"growth-{growth:g}-{purpose}",
             first_seed=start,
