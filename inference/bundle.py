@@ -10,6 +10,7 @@ else.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from inference.bundle_files import (
     Calibration,
     Metadata,
     NetworkDefinition,
+    Novelty,
     OperatingPoint,
     OutputDefinition,
     Score,
@@ -40,7 +42,7 @@ from inference.bundle_files import (
     shipped,
 )
 from inference.models import SIZES, Ensemble, Network, build
-from inference.novelty import FeatureDistribution
+from inference.novelty import BLOCKS, KnownScans
 from inference.results import ModelCard
 
 __all__ = [
@@ -71,7 +73,7 @@ class Bundle:
     metadata: Metadata
     definition: NetworkDefinition
     network: Network
-    features: FeatureDistribution | None = None  # of calibration scans, where the metadata speaks of novelty
+    known: KnownScans | None = None  # of calibration, where the metadata speaks of novelty
 
     @property
     def card(self) -> ModelCard:
@@ -106,7 +108,7 @@ def load(folder: Path, *, expected_digest: str | None = None) -> Bundle:
         metadata=metadata,
         definition=definition,
         network=network.eval(),
-        features=None if metadata.novelty is None else _load_features(folder / NOVELTY, network),
+        known=None if metadata.novelty is None else _load_known(folder / NOVELTY, metadata.novelty, network),
     )
 
 
@@ -130,14 +132,17 @@ def _load_weights(path: Path, network: Network) -> None:
         raise BundleError(f"{path}: expected the weights of this network, found {type(error).__name__}") from error
 
 
-def _load_features(path: Path, network: Network) -> FeatureDistribution:
-    """Load where the features of calibration scans lie, for as many encoders and features as the network has."""
+def _load_known(path: Path, novelty: Novelty, network: Network) -> KnownScans:
+    """Load what is known of calibration scans, for as many encoders and features as the network has."""
     try:
-        found = FeatureDistribution.load(path)
+        found = KnownScans.load(path)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path}: expected a feature distribution, found {type(error).__name__}: {error}") from error
-    if found.mean.shape != (expected := _features_shape(network)):
-        raise BundleError(f"{path}: expected features of shape {expected}, found {found.mean.shape}")
+    if found.features.mean.shape != (expected := _features_shape(network)):
+        raise BundleError(f"{path}: expected features of shape {expected}, found {found.features.mean.shape}")
+    blocks = None if found.blocks is None else found.blocks.mean.shape
+    if blocks != (expected_blocks := None if novelty.block_limit is None else (1, math.prod(BLOCKS))):
+        raise BundleError(f"{path}: expected block means of shape {expected_blocks}, found {blocks}")
     return found
 
 
@@ -153,22 +158,22 @@ def save(
     network: Network,
     definition: NetworkDefinition,
     metadata: Metadata,
-    features: FeatureDistribution | None = None,
+    known: KnownScans | None = None,
 ) -> str:
     """Write a bundle (weights as float16) and return its digest; the model card is written apart.
 
     Raises:
-        BundleError: if the metadata speaks of novelty and no distribution is given, or the other way round.
+        BundleError: if the metadata speaks of novelty and nothing is known of calibration, or the other way round.
     """
-    if (metadata.novelty is None) != (features is None):
-        raise BundleError(f"{folder}: expected novelty in the metadata and a feature distribution, or neither")
+    if (metadata.novelty is None) != (known is None):
+        raise BundleError(f"{folder}: expected novelty in the metadata and what is known of calibration, or neither")
     for path in (METADATA, INFERENCE, WEIGHTS):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
     state = {key: each.half() if each.is_floating_point() else each for key, each in network.state_dict().items()}
     torch.save(state, folder / WEIGHTS)
     (folder / NOVELTY).unlink(missing_ok=True)
-    if features is not None:
-        features.save(folder / NOVELTY)
+    if known is not None:
+        known.save(folder / NOVELTY)
     (folder / METADATA).write_text(metadata.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
     (folder / INFERENCE).write_text(json.dumps(_inference_config(definition), indent=2) + "\n", encoding="utf-8")
     return bundle_digest(folder)

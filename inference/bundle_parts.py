@@ -127,11 +127,12 @@ class Conformal(Part):
 class Novelty(Part):
     """How far from the calibration scans a scan may lie before it counts as out of distribution.
 
-    The distance is `inference.novelty.distances`, over the distribution that lies in `models/novelty.npz`. The limit is
+    The distances are those of `inference.novelty`, over the distributions that lie in `models/novelty.npz`. A limit is
     the quantile of the distances of calibration scans, each measured without its own patient.
     """
 
-    limit: Annotated[float, Field(gt=0)]
+    limit: Annotated[float, Field(gt=0)]  # of what the encoders make of a scan
+    block_limit: Annotated[float, Field(gt=0)] | None = None  # of its coarse brightness; None: not looked at
     quantile: Fraction
     n_patients: Count
     n_scans: Count

@@ -11,7 +11,7 @@ from inference.results import Abstention, AbstentionKind, QualityFlag
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from inference.bundle_parts import Conformal, Novelty
+    from inference.bundle_parts import Conformal
     from inference.results import Output
 
 OUT_OF_DISTRIBUTION = "out-of-distribution"
@@ -28,26 +28,27 @@ class Doubt:
     rule: Rule
 
 
-def novelty_doubts(distances: Sequence[float], novelty: Novelty, *, skipped: int) -> list[Doubt]:
+def novelty_doubts(beyond: Sequence[float], rule: Rule, *, skipped: int) -> list[Doubt]:
     """Return a doubt for every used scan that lies too far from what the model was calibrated on.
 
-    One reason names them all, by their numbers in the whole time line, of which the oldest `skipped` were not used.
+    `beyond` says how far each lies, in multiples of what the bundle allows. One reason names them all, by their numbers
+    in the whole time line, of which the oldest `skipped` were not used.
     """
     # "not <=": a distance that is no number is strange, too
     unlike = "unlike the scans of the model's calibration"
-    strange = {place: each for place, each in enumerate(distances, start=skipped) if not each <= novelty.limit}
+    strange = {place: each for place, each in enumerate(beyond, start=skipped) if not each <= 1}
     numbers = ", ".join(str(place + 1) for place in strange)
-    who = f"scan{'s' * (len(strange) > 1)} {numbers} of {skipped + len(distances)}"
-    farthest = f"distance up to {max(strange.values(), default=0):.2f}, limit {novelty.limit:.2f}"
+    who = f"scan{'s' * (len(strange) > 1)} {numbers} of {skipped + len(beyond)}"
+    farthest = f"up to {max(strange.values(), default=0):.2f} times the limit"
     return [
         Doubt(
             flag=QualityFlag(
                 code=OUT_OF_DISTRIBUTION,
-                message=f"{unlike} (distance {each:.2f}, limit {novelty.limit:.2f})",
+                message=f"{unlike} ({each:.2f} times the limit)",
                 time_point=place,
             ),
             reason=f"{who}: {unlike} ({farthest})",
-            rule=novelty.rule,
+            rule=rule,
         )
         for place, each in strange.items()
     ]

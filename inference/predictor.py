@@ -27,6 +27,7 @@ from inference.answer import age_flags, output, time_line_flags
 from inference.doubts import abstain, conformal_doubts, novelty_doubts, remarks
 from inference.feature_cache import Features, cache_key, recall, recall_or_compute, remember
 from inference.geometry import GeometryError
+from inference.novelty import block_means
 from inference.preprocess import (
     Preprocessed,
     PreprocessError,
@@ -155,8 +156,7 @@ class Predictor:
         wanted = _saliency_indices(saliency_for, len(scans), skipped)
         prepared = self._prepare(used, tell)
         tell("reading the time line")
-        encoded = np.stack([each.features for each in prepared])  # (T, D)
-        features = torch.from_numpy(encoded).to(self.device)
+        features = torch.from_numpy(np.stack([each.features for each in prepared])).to(self.device)  # (T, D)
         days = [each.acquired.date() for each in used]
         gap_days = self.bundle.metadata.training_ranges.gap_days
         flags = [
@@ -164,7 +164,7 @@ class Predictor:
             *time_line_flags([each.acquired for each in used], skipped, gap_days),
             *age_flags(days[-1], asked_on, gap_days),
         ]
-        result = self._answer(task, days, features, distances=self._distances(encoded), skipped=skipped)
+        result = self._answer(task, days, features, beyond=self._beyond(prepared), skipped=skipped)
         result = replace(result, flags=(*flags, *result.flags))
         if result.abstention is not None:
             return Prediction(result=result, saliency=())
@@ -176,7 +176,7 @@ class Predictor:
         return Prediction(result=replace(result, saliency_method=METHOD if maps else None), saliency=tuple(maps))
 
     def _answer(
-        self, task: str, acquired: Sequence[date], features: Tensor, *, distances: Sequence[float], skipped: int
+        self, task: str, acquired: Sequence[date], features: Tensor, *, beyond: Sequence[float], skipped: int
     ) -> Result:
         """Return the outputs of all scans, features (T, D), and the primary risk after each; or why there are none."""
         metadata = self.bundle.metadata
@@ -185,9 +185,8 @@ class Predictor:
             output(definition, prefixes[-1][:, number], n_scans=len(acquired))
             for number, definition in enumerate(metadata.outputs)
         )
-        doubts = self._doubts(outputs[0], distances, skipped)
+        doubts = self._doubts(outputs[0], beyond, skipped)
         abstention = abstain(doubts)
-        limit = metadata.novelty.limit if metadata.novelty else 1.0
         result = Result(
             task=task,
             model=self.bundle.card,
@@ -198,20 +197,24 @@ class Predictor:
                 for n, (day, logits) in enumerate(zip(acquired, prefixes, strict=True), start=1)
             ),
             flags=tuple(remarks(doubts)),
-            novelty=tuple(each / limit for each in distances),
+            novelty=tuple(beyond),
         )
         return result if abstention is None else replace(result, outputs=(), trajectory=(), abstention=abstention)
 
-    def _doubts(self, primary: Output, distances: Sequence[float], skipped: int) -> list[Doubt]:
+    def _doubts(self, primary: Output, beyond: Sequence[float], skipped: int) -> list[Doubt]:
         """Return what speaks against trusting the primary answer."""
         novelty, conformal = self.bundle.metadata.novelty, self.bundle.metadata.outputs[0].conformal
-        strange = [] if novelty is None else novelty_doubts(distances, novelty, skipped=skipped)
+        strange = [] if novelty is None else novelty_doubts(beyond, novelty.rule, skipped=skipped)
         return [*strange, *conformal_doubts(primary, conformal)]
 
-    def _distances(self, encoded: NDArray[np.float32]) -> list[float]:
-        """Return how far each scan, features (T, D), lies from those of calibration; empty where nobody knows."""
-        known = self.bundle.features
-        return [] if known is None else [float(each) for each in known.distances(encoded)]
+    def _beyond(self, prepared: Sequence[PreparedScan]) -> list[float]:
+        """Return how far each scan lies from those of calibration, in limits; empty where nobody knows."""
+        known, novelty = self.bundle.known, self.bundle.metadata.novelty
+        if known is None or novelty is None:
+            return []
+        features = np.stack([each.features for each in prepared])
+        blocks = block_means(np.stack([each.preprocessed.array for each in prepared]))
+        return [float(each) for each in known.beyond(novelty, features, blocks)]
 
     def _prepare(self, scans: Sequence[Scan], tell: Callable[[str], None]) -> list[PreparedScan]:
         """Recall or compute volumes and features; missing features are encoded together."""

@@ -58,7 +58,12 @@ class Trust:
 
 
 def fit_trust(
-    answers: LastScans, features: NDArray[np.float32], scan_patients: NDArray[np.str_], *, encoders: int
+    answers: LastScans,
+    features: NDArray[np.float32],
+    scan_patients: NDArray[np.str_],
+    *,
+    encoders: int,
+    blocks: NDArray[np.float32] | None = None,
 ) -> Trust:
     """Fit calibration, conformal sets, the thresholds of the targets, and novelty.
 
@@ -67,6 +72,7 @@ def fit_trust(
         features: of every scan of these patients (S, M x D), as the network encodes them.
         scan_patients: whose scan each of them is (S,).
         encoders: M, how many encoders stand side by side in the features.
+        blocks: the same scans' `inference.novelty.block_means` (S, B).
 
     Raises:
         ValueError: if a part cannot be fitted: one outcome only, too few patients, or numbers that are none.
@@ -80,7 +86,7 @@ def fit_trust(
         calibration=calibration,
         conformal=fit_conformal(logits, labels, patients),
         thresholds=tuple(choose_threshold(name, target, *final) for name, target in TARGETS.items()),
-        novelty=fit_novelty(features, scan_patients, encoders=encoders),
+        novelty=fit_novelty(features, scan_patients, blocks=blocks, encoders=encoders),
     )
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from inference.novelty import block_means
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -74,6 +76,12 @@ def encode_cohort(network: Network, cohort: Cohort) -> Tensor:
     parts = np.array_split(np.arange(len(cohort.volumes)), max(1, len(cohort.volumes) // 64))
     with torch.no_grad():
         return torch.cat([network.encode(to_tensor(cohort.volumes[part]).to(device)).float().cpu() for part in parts])
+
+
+def cohort_block_means(cohort: Cohort) -> NDArray[np.float32]:
+    """Return the coarse brightness (S, B) of all scans of a cohort."""
+    parts = np.array_split(np.arange(len(cohort.volumes)), max(1, len(cohort.volumes) // 64))
+    return np.concatenate([block_means(to_tensor(cohort.volumes[part])[:, 0].numpy()) for part in parts])
 
 
 def read(network: Network, features: Tensor, examples: Sequence[Example]) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from inference.models import Ensemble
 from inference.selection import SelectionRule
 from inference.training.answers import last_scans_logits
 from inference.training.labels import HORIZON_DAYS
-from inference.training.reading import encode_cohort
+from inference.training.reading import cohort_block_means, encode_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,8 @@ def ensemble_and_trust(networks: Sequence[TemporalNetwork], calibration: Cohort)
         patients=calibration.patients,
     )
     whose = np.repeat(calibration.patients, calibration.n_scans())
-    return ensemble, fit_trust(answers, features.numpy(), whose, encoders=len(networks))
+    blocks = cohort_block_means(calibration)
+    return ensemble, fit_trust(answers, features.numpy(), whose, encoders=len(networks), blocks=blocks)
 
 
 def release(
@@ -117,7 +118,7 @@ def release(
         scores=tuple(scores),
     )
     definition = definition_of(ensemble)
-    return save(folder, network=ensemble, definition=definition, metadata=metadata, features=trust.novelty.distribution)
+    return save(folder, network=ensemble, definition=definition, metadata=metadata, known=trust.novelty.known)
 
 
 def write_card(folder: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from inference.bundle import definition_of, save, shipped
 from inference.bundle_files import OutputDefinition, read_metadata
 from inference.models import build
-from inference.novelty import FeatureDistribution
+from inference.novelty import FeatureDistribution, KnownScans
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 MEMBERS = 2
 
 
-def any_features(encoders: int, width: int) -> FeatureDistribution:
-    """Return a distribution around nothing, of SD 1."""
-    return FeatureDistribution(
-        mean=np.zeros((encoders, 8 * width), np.float32),
-        whitening=np.stack([np.eye(8 * width, dtype=np.float32)] * encoders),
+def any_scans(encoders: int, width: int) -> KnownScans:
+    """Return a distribution of features around nothing, of SD 1."""
+    return KnownScans(
+        features=FeatureDistribution(
+            mean=np.zeros((encoders, 8 * width), np.float32),
+            whitening=np.stack([np.eye(8 * width, dtype=np.float32)] * encoders),
+        )
     )
 
 
-def write_bundle(
-    folder: Path, network: Network, *, features: FeatureDistribution | None = None, **changes: Any
-) -> Path:
+def write_bundle(folder: Path, network: Network, *, known: KnownScans | None = None, **changes: Any) -> Path:
     """Write a bundle of the small size that says of itself what the shipped one does, but for these changes."""
     told = read_metadata(shipped("phantom_recurrence")).model_copy(update={"novelty": None, "scores": (), **changes})
-    save(folder, network=network, definition=definition_of(network), metadata=told, features=features)
+    save(folder, network=network, definition=definition_of(network), metadata=told, known=known)
     return folder
 
 
@@ -45,5 +45,5 @@ def tiny_bundle(
     torch.manual_seed(0)
     network = build("small", members=MEMBERS, width=width, own_encoders=True)
     plain = OutputDefinition(name="recurrence_365d", meaning="recurrence within a year", conformal=conformal)
-    features = None if novelty is None else any_features(MEMBERS, width)
-    return write_bundle(folder, network, features=features, novelty=novelty, outputs=(plain,))
+    known = None if novelty is None else any_scans(MEMBERS, width)
+    return write_bundle(folder, network, known=known, novelty=novelty, outputs=(plain,))

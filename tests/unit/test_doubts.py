@@ -11,17 +11,12 @@ import pytest
 
 from inference.answer import age_flags, output
 from inference.bundle_files import OutputDefinition
-from inference.bundle_parts import Conformal, ConformalGroup, Novelty, Rule
+from inference.bundle_parts import Conformal, ConformalGroup, Rule
 from inference.doubts import abstain, conformal_doubts, novelty_doubts, remarks
 from inference.results import Abstention, AbstentionKind, Output, Result
 from tests.factories.results import answer, no_answer
 
 NEWEST = date(2026, 2, 20)
-
-
-def novelty(rule: Rule) -> Novelty:
-    """Return what a bundle says of novelty."""
-    return Novelty(limit=2.0, quantile=0.995, n_patients=200, n_scans=1200, rule=rule)
 
 
 def conformal(**rules: Rule) -> Conformal:
@@ -38,26 +33,24 @@ def said(logit: float, sets: Conformal, n_scans: int = 4) -> Output:
 
 def test_a_strange_scan_is_the_reason_for_no_answer() -> None:
     """Named by its number among all scans of the time line, those left out counted."""
-    doubts = novelty_doubts([1.0, 2.5, 1.9, 7.25], novelty(Rule.ABSTAIN), skipped=2)
+    doubts = novelty_doubts([0.5, 1.25, 0.95, 3.62], Rule.ABSTAIN, skipped=2)
     found = abstain(doubts)
     assert found is not None
     assert (found.kind, found.code) == (AbstentionKind.INDETERMINATE, "out-of-distribution")
-    assert found.reason == (
-        "scans 4, 6 of 6: unlike the scans of the model's calibration (distance up to 7.25, limit 2.00)"
-    )
+    assert found.reason == "scans 4, 6 of 6: unlike the scans of the model's calibration (up to 3.62 times the limit)"
     assert remarks(doubts) == []
 
 
 def test_a_strange_scan_is_a_remark_where_the_bundle_wants_no_more() -> None:
     """At its time point, beside the answer."""
-    doubts = novelty_doubts([2.5, 1.9], novelty(Rule.FLAG), skipped=0)
+    doubts = novelty_doubts([1.25, 1.0], Rule.FLAG, skipped=0)
     assert abstain(doubts) is None
     assert [(each.code, each.time_point) for each in remarks(doubts)] == [("out-of-distribution", 0)]
 
 
 def test_a_distance_that_is_no_number_is_strange() -> None:
     """Features that are no numbers are like nothing that was seen."""
-    assert abstain(novelty_doubts([float("nan")], novelty(Rule.ABSTAIN), skipped=0)) is not None
+    assert abstain(novelty_doubts([float("nan")], Rule.ABSTAIN, skipped=0)) is not None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from inference.bundle import BundleError, definition_of, load, save, shipped
 from inference.bundle_files import NOVELTY, read_metadata
 from inference.bundle_parts import Novelty
 from inference.models import SIZES, Ensemble, TemporalConfig, TemporalNetwork, build
+from inference.novelty import BLOCKS
 from inference.saliency import attribute
-from tests.factories.bundles import any_features, tiny_bundle
+from tests.factories.bundles import any_scans, tiny_bundle
 
 TINY = TemporalConfig(width=1, input_shape=(16, 16, 16), hidden=4, stem_kernel=3, residual=True, standardise=True)
 LIMIT = Novelty(limit=1.5, quantile=0.995, n_patients=200, n_scans=1200)
@@ -76,7 +78,7 @@ def test_a_bundle_gives_the_ensemble_back(tmp_path: Path) -> None:
     bundle = load(tiny_bundle(tmp_path / "bundle", novelty=LIMIT))
     assert isinstance(bundle.network, Ensemble)
     assert len(bundle.network.networks) == 2
-    assert bundle.features is not None
+    assert bundle.known is not None
     assert bundle.metadata.novelty == LIMIT
     assert definition_of(bundle.network) == bundle.definition
     parser = ConfigParser()
@@ -90,11 +92,12 @@ def test_a_bundle_gives_the_ensemble_back(tmp_path: Path) -> None:
 
 
 def test_five_networks_of_width_8_fit_the_8_megabytes() -> None:
-    """Weights at two bytes each, and the features' distribution at four."""
+    """Weights at two bytes each, what is known of features and blocks at four."""
     network = build("small", members=5, width=8, own_encoders=True)
     weights = 2 * sum(each.numel() for each in network.state_dict().values())
-    distribution = any_features(5, 8)
-    assert weights + distribution.mean.nbytes + distribution.whitening.nbytes < 7_500_000
+    features = any_scans(5, 8).features
+    blocks = 4 * math.prod(BLOCKS) * (math.prod(BLOCKS) + 1)
+    assert weights + features.mean.nbytes + features.whitening.nbytes + blocks < 7_500_000
 
 
 def test_a_bundle_in_the_published_size_loads(tmp_path: Path) -> None:
@@ -114,9 +117,9 @@ def test_novelty_and_the_features_it_needs_stand_together(tmp_path: Path) -> Non
     network = build("small", width=1)
     told = read_metadata(shipped("phantom_recurrence"))
     with pytest.raises(BundleError, match="or neither"):
-        save(tmp_path, network=network, definition=definition_of(network), metadata=told, features=any_features(1, 1))
+        save(tmp_path, network=network, definition=definition_of(network), metadata=told, known=any_scans(1, 1))
     folder = tiny_bundle(tmp_path / "bundle", novelty=LIMIT)
-    any_features(1, 1).save(folder / NOVELTY)
+    any_scans(1, 1).save(folder / NOVELTY)
     with pytest.raises(BundleError, match=r"novelty\.npz: expected features of shape \(2, 8\), found \(1, 8\)"):
         load(folder)
     (folder / NOVELTY).write_bytes(b"torn")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inference.evaluation.novelty import FOLDS, fit_novelty, shrunk_covariance
-from inference.novelty import FeatureDistribution
+from inference.novelty import FeatureDistribution, KnownScans
 
 PATIENTS, SCANS, MEMBERS, WIDTH = 60, 5, 3, 8
 
@@ -27,19 +27,19 @@ def test_new_ordinary_scans_lie_near_one_and_strange_ones_beyond_the_limit() -> 
     """The limit lets nearly all unseen patients pass and stops what is shifted, scaled or mixed up."""
     found = fit_novelty(*scans(0), encoders=MEMBERS)
     new, _ = scans(1)
-    ordinary = found.distribution.distances(new)
+    ordinary = found.known.features.distances(new)
     assert 0.8 < np.median(ordinary) < 1.3
     assert np.mean(ordinary > found.novelty.limit) < 0.03
     rng = np.random.default_rng(2)
     for strange in (new * 4, np.zeros_like(new[:1]) - 40, rng.permuted(new, axis=1)):
-        assert np.mean(found.distribution.distances(strange) > found.novelty.limit) > 0.9
+        assert np.mean(found.known.features.distances(strange) > found.novelty.limit) > 0.9
 
 
 def test_the_limit_is_of_distances_without_the_scan_s_own_patient() -> None:
     """Scans lie nearer to a fit that has seen them: such a limit would stop too many."""
     features, patients = scans(3, patients=20)
     found = fit_novelty(features, patients, encoders=MEMBERS, quantile=0.9)
-    seen = np.quantile(found.distribution.distances(features), 0.9)
+    seen = np.quantile(found.known.features.distances(features), 0.9)
     assert found.novelty.limit > 1.05 * seen
     assert (found.novelty.n_patients, found.novelty.n_scans) == (20, 20 * SCANS)
     assert FOLDS < 20
@@ -52,8 +52,8 @@ def test_a_feature_that_never_changes_is_no_reason_to_fail() -> None:
     found = fit_novelty(features, patients, encoders=MEMBERS)
     lit = features[:1].copy()
     lit[:, 5] = 1e4
-    assert np.isfinite(found.distribution.distances(features)).all()
-    assert found.distribution.distances(lit)[0] > found.novelty.limit
+    assert np.isfinite(found.known.features.distances(features)).all()
+    assert found.known.features.distances(lit)[0] > found.novelty.limit
 
 
 def test_few_scans_and_many_features_still_give_a_covariance() -> None:
@@ -70,9 +70,9 @@ def test_the_file_gives_back_the_same_distances(tmp_path: Path) -> None:
     features, patients = scans(6)
     found = fit_novelty(features, patients, encoders=MEMBERS)
     for name in ("a.npz", "b.npz"):
-        found.distribution.save(tmp_path / name)
-    again = FeatureDistribution.load(tmp_path / "a.npz")
-    assert np.array_equal(again.distances(features), found.distribution.distances(features))
+        found.known.save(tmp_path / name)
+    again = KnownScans.load(tmp_path / "a.npz")
+    assert np.array_equal(again.features.distances(features), found.known.features.distances(features))
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 

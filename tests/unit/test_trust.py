@@ -80,9 +80,9 @@ def test_a_bundle_says_all_of_it(fitted: Trust, tmp_path: Path) -> None:
         operating_points=operating_points(fitted, answers(7), prevalence=0.2),
     )
     novelty = fitted.novelty
-    write_bundle(tmp_path, network, features=novelty.distribution, novelty=novelty.novelty, outputs=(told,))
+    write_bundle(tmp_path, network, known=novelty.known, novelty=novelty.novelty, outputs=(told,))
     bundle = load(tmp_path)
     assert bundle.metadata.outputs == (told,)
     assert bundle.metadata.novelty == novelty.novelty
-    assert bundle.features is not None
-    assert np.array_equal(bundle.features.whitening, novelty.distribution.whitening)
+    assert bundle.known is not None
+    assert np.array_equal(bundle.known.features.whitening, novelty.known.features.whitening)
