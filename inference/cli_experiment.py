@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import torch
 import yaml
-from lightning_fabric import Fabric
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -25,7 +25,7 @@ from inference.models.temporal import TemporalNetwork
 from inference.training.arms import Arm, Effort, configuration
 from inference.training.cohort import open_cohort
 from inference.training.experiment import Experiment, answer
-from inference.training.fit import EpochReport, Session
+from inference.training.fit import EpochReport
 from inference.training.presets import PRESETS
 from inference.training.release import About, ensemble_and_trust, release, write_card
 from inference.training.reproduce import Final, choose, examine, publish
@@ -52,10 +52,9 @@ def reproduce(
     accelerator: str,
 ) -> None:
     """Make the shipped bundle from nothing: render, train every arm, choose, evaluate, export."""
-    fabric = Fabric(accelerator=accelerator, devices=1, precision="32-true" if accelerator == "cpu" else "bf16-mixed")
-    fabric.launch()
+    workers = (os.cpu_count() or 1) if accelerator == "cpu" else 1
     experiment = Experiment(
-        preset=PRESETS[preset], work=work, bar=progress_bar, report=_tell, session=Session(fabric=fabric)
+        preset=PRESETS[preset], work=work, bar=progress_bar, report=_tell, accelerator=accelerator, workers=workers
     )
     leave = Final(reason=final or "", report=report, real_head=real_head)
     chosen = choose(experiment)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, conv3d, grid_sample
+from torch.nn.functional import affine_grid, grid_sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def augment(volumes: Tensor, generator: torch.Generator, how: Augmentation | Non
     """Return changed scans (T, C, Z, Y, X) of one patient, in 0..1; what was outside the head stays 0."""
     how = how or Augmentation()
     moved = _move(volumes, generator, how)
-    return torch.stack([_rescan(scan, generator, how) for scan in moved])
+    return _rescan(moved, generator, how).mul_(moved > 0)
 
 
 def _move(volumes: Tensor, generator: torch.Generator, how: Augmentation) -> Tensor:
@@ -64,26 +64,33 @@ def _turn(angles: Tensor) -> Tensor:
     return about_z @ about_y @ about_x
 
 
-def _rescan(scan: Tensor, generator: torch.Generator, how: Augmentation) -> Tensor:
-    """Change one scan (C, Z, Y, X) as another machine would have."""
-    head = scan > 0
-    if how.blur_probability and torch.rand((), generator=generator) < how.blur_probability:
-        scan = _blur_through_plane(scan, 0.5 + float(torch.rand((), generator=generator)))
-    gamma, *slopes = torch.randn(4, generator=generator).tolist()
-    scan = scan.pow(math.exp(how.gamma * gamma))
-    for axis, slope in zip((1, 2, 3), slopes, strict=True):
-        ramp = 1 + how.shading * slope * torch.linspace(-1, 1, scan.shape[axis])
-        scan = scan * ramp.reshape([-1 if place == axis else 1 for place in range(4)])
+def _rescan(scans: Tensor, generator: torch.Generator, how: Augmentation) -> Tensor:
+    """Change each of the scans (T, C, Z, Y, X) as another machine would have."""
+    count = len(scans)
+    blurred = torch.rand(count, generator=generator) < how.blur_probability
+    widths = 0.5 + torch.rand(count, generator=generator)
+    gammas = torch.exp(how.gamma * torch.randn(count, generator=generator))
+    slopes = how.shading * torch.randn(count, 3, generator=generator)
+    changed = scans.clone()
+    for scan in torch.nonzero(blurred)[:, 0].tolist():
+        changed[scan] = _blur_through_plane(changed[scan], float(widths[scan]))
+    changed.pow_(gammas[:, None, None, None, None])
+    for axis in range(3):
+        ramp = 1 + slopes[:, axis, None] * torch.linspace(-1, 1, scans.shape[axis + 2])  # (T, size)
+        changed.mul_(ramp.reshape([count, 1, *(-1 if place == axis else 1 for place in range(3))]))
     if how.noise:
-        scan = scan + how.noise * torch.randn(scan.shape, generator=generator)
-    return scan.clamp(0, 1) * head
+        changed.add_(torch.randn(scans.shape, generator=generator), alpha=how.noise)
+    return changed.clamp_(0, 1)
 
 
 def _blur_through_plane(scan: Tensor, sd_voxels: float) -> Tensor:
-    """Blur (C, Z, Y, X) along z with a Gaussian, as a thicker slice does."""
+    """Blur (C, Z, Y, X) along z with a Gaussian, as a thicker slice does; the ends see their own slice beyond."""
     reach = max(1, round(2 * sd_voxels))
     offsets = torch.arange(-reach, reach + 1)
-    kernel = torch.exp(-0.5 * (offsets / sd_voxels) ** 2)
-    kernel = (kernel / kernel.sum()).reshape(1, 1, -1, 1, 1)
-    blurred = conv3d(scan[:, None], kernel, padding=(reach, 0, 0))
-    return blurred[:, 0]
+    weights = torch.exp(-0.5 * (offsets / sd_voxels) ** 2)
+    places = torch.arange(scan.shape[1])
+    parts = (
+        weight * scan[:, (places + int(offset)).clamp(0, scan.shape[1] - 1)]
+        for offset, weight in zip(offsets, weights / weights.sum(), strict=True)
+    )
+    return torch.stack(list(parts)).sum(dim=0)

@@ -11,11 +11,15 @@ So a run that was stopped goes on where it was, and an evaluation is repeated wi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
 from inference.evaluation.predictions import LENGTHS, Predictions
 from inference.models.temporal import TemporalNetwork
@@ -58,15 +62,36 @@ class Trained:
     validation: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One network to be trained: an arm on one group of patients, validated on another."""
+
+    arm: Arm
+    train: PhantomGroup
+    validation: PhantomGroup
+    seed: int
+    rate: float
+
+    @property
+    def name(self) -> str:
+        """Return what its files are called."""
+        return f"{self.arm}-{self.seed}-{self.rate:g}"
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Experiment:
-    """A preset in a folder. `bar` shows progress over a number of patients, `report` is told of each epoch."""
+    """A preset in a folder. `bar` shows progress over a number of patients, `report` is told of each epoch.
+
+    On CPUs, networks train side by side, one thread each: that wastes no time on small tensors, and a network's bits
+    do not depend on the number of cores.
+    """
 
     preset: Preset
     work: Path
     bar: Callable[[str, int], AbstractContextManager[Callable[[], None]]]
     report: Callable[[str, EpochReport], None]
-    session: Session = field(default_factory=Session)
+    accelerator: str = "cpu"
+    workers: int = 1
 
     def cohort(self, group: PhantomGroup) -> Cohort:
         """Return the rendered patients of a group."""
@@ -78,42 +103,62 @@ class Experiment:
         with self.bar(f"rendering {group.name}", group.patients) as advance:
             return render_cohort(folder, group.seeds, drawing, advance=advance)
 
-    def members(self, arm: Arm, train: PhantomGroup, validation: PhantomGroup) -> list[Trained]:
-        """Return an arm's networks, one per seed, all with the encoder's rate that validated best with the first."""
-        trials = [self.trained(arm, train, validation, seed=0, rate=rate) for rate in self.preset.encoder_rates]
-        best = int(np.argmax([each.validation for each in trials]))
-        rate = self.preset.encoder_rates[best]
-        others = [self.trained(arm, train, validation, seed=seed, rate=rate) for seed in range(1, self.preset.seeds)]
-        return [trials[best], *others]
+    def members(self, arms: Sequence[Arm], train: PhantomGroup, validation: PhantomGroup) -> dict[Arm, list[Trained]]:
+        """Return the networks of arms, one per seed, all with the rate that validated best with the arm's first."""
+        rates = self.preset.encoder_rates
+        trials = {arm: [_job(arm, train, validation, 0, rate) for rate in rates] for arm in arms}
+        self.train_all([job for jobs in trials.values() for job in jobs])
+        best = {arm: max(jobs, key=lambda job: self.trained(job).validation) for arm, jobs in trials.items()}
+        chosen = {
+            arm: [job, *(replace(job, seed=seed) for seed in range(1, self.preset.seeds))] for arm, job in best.items()
+        }
+        self.train_all([job for jobs in chosen.values() for job in jobs])
+        return {arm: [self.trained(job) for job in jobs] for arm, jobs in chosen.items()}
 
-    def trained(self, arm: Arm, train: PhantomGroup, validation: PhantomGroup, *, seed: int, rate: float) -> Trained:
-        """Return one network of an arm, trained now or earlier."""
-        name = f"{arm}-{seed}-{rate:g}"
-        path = self.work / "networks" / train.name / f"{name}.pt"
-        effort = replace(self.preset.effort, encoder_rate=rate)
+    def train_all(self, jobs: Sequence[Job]) -> None:
+        """Train the networks that are not there yet, several at once."""
+        missing = [job for job in jobs if not self._path(job).is_file()]
+        for group in dict.fromkeys(group for job in missing for group in (job.train, job.validation)):
+            self.cohort(group)
+        if self.workers == 1:
+            for job in missing:
+                self.trained(job)
+            return
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.workers, mp_context=spawn, initializer=_one_thread) as pool:
+            for _ in pool.map(partial(_train, self), missing):
+                pass
+
+    def trained(self, job: Job) -> Trained:
+        """Return a network, trained now or earlier."""
+        path, effort = self._path(job), replace(self.preset.effort, encoder_rate=job.rate)
         if path.is_file():
-            return _recall(path, arm, effort)
-        learn_from, choose_on = self.cohort(train), self.cohort(validation)
-        session = self.session_for(f"{train.name}-{name}")
+            return _recall(path, job.arm, effort)
+        train, validation = self.cohort(job.train), self.cohort(job.validation)
         network = train_arm(
-            arm,
-            learn_from,
-            choose_on,
-            patients=in_fold(len(learn_from), seed),
+            job.arm,
+            train,
+            validation,
+            patients=in_fold(len(train), job.seed),
             effort=effort,
-            seed=seed,
-            session=session,
+            seed=job.seed,
+            session=self.session_for(f"{job.train.name}-{job.name}"),
         )
         network = _as_shipped(network)
-        score = recurrence_auroc(network, choose_on, lengths=(1,) if arm is Arm.SINGLE else VALIDATED_LENGTHS)
+        score = recurrence_auroc(network, validation, lengths=(1,) if job.arm is Arm.SINGLE else VALIDATED_LENGTHS)
         return _remember(path, network, score)
 
+    def _path(self, job: Job) -> Path:
+        return self.work / "networks" / job.train.name / f"{job.name}.pt"
+
     def session_for(self, name: str) -> Session:
-        """Return the session of one network: its checkpoints and who is told of its epochs."""
-        return replace(
-            self.session,
+        """Return the session of one network: its device, its checkpoints, and who is told of its epochs."""
+        cpu = self.accelerator == "cpu"
+        fabric = Fabric(accelerator=self.accelerator, devices=1, precision="32-true" if cpu else "bf16-mixed")
+        return Session(
+            fabric=fabric,
             checkpoints=self.work / "checkpoints" / name,
-            report=lambda epoch: self.report(name, epoch),
+            report=partial(self.report, name),
         )
 
     def predictions(self, group: PhantomGroup, members: Mapping[Arm, Sequence[Trained]]) -> Predictions:
@@ -127,6 +172,19 @@ class Experiment:
         path.parent.mkdir(parents=True, exist_ok=True)
         table.save(path)
         return table
+
+
+def _job(arm: Arm, train: PhantomGroup, validation: PhantomGroup, seed: int, rate: float) -> Job:
+    return Job(arm=arm, train=train, validation=validation, seed=seed, rate=rate)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _train(experiment: Experiment, job: Job) -> None:
+    """Train in a process of its own; the network stays on disk."""
+    experiment.trained(job)
 
 
 def in_fold(patients: int, seed: int) -> NDArray[np.int64]:

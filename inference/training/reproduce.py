@@ -85,7 +85,7 @@ class Chosen:
 def choose(experiment: Experiment) -> Chosen:
     """Train all arms, choose what may ship by its members' mean validation score, and fit its trust."""
     train, validation = experiment.preset.population("train"), experiment.preset.population("validation")
-    members = {arm: experiment.members(arm, train, validation) for arm in MAIN_ARMS}
+    members = experiment.members(MAIN_ARMS, train, validation)
     delivered = max(_CANDIDATES, key=lambda arm: float(np.mean([each.validation for each in members[arm]])))
     networks = [each.network for each in members[delivered]]
     ensemble, trust = ensemble_and_trust(networks, experiment.cohort(experiment.preset.population("calibration")))
@@ -115,7 +115,7 @@ def examine(experiment: Experiment, chosen: Chosen, final: Final) -> Evaluation:
             sampling=Sampling(resamples=experiment.preset.resamples),
         ),
         evidence=Evidence(
-            training=experiment.predictions(experiment.preset.population("train"), chosen.members),
+            training=experiment.predictions(experiment.preset.population("train"), {}),  # for what needs no network
             shifted=tuple(tables[1:]),
             by_growth={MAIN_GROWTH: tables[0], **by_growth},
             thresholds=chosen.trust.thresholds,
@@ -227,8 +227,7 @@ def _by_growth(experiment: Experiment) -> dict[float, Predictions]:
         train, validation, test = (
             experiment.preset.growth_population(growth, purpose) for purpose in ("train", "validation", "test")
         )
-        members = {arm: experiment.members(arm, train, validation) for arm in GROWTH_ARMS}
-        tables[growth] = experiment.predictions(test, members)
+        tables[growth] = experiment.predictions(test, experiment.members(GROWTH_ARMS, train, validation))
     return tables
 
 
