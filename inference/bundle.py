@@ -188,6 +188,7 @@ def definition_of(network: Network, size: Literal["small", "published"] = "small
         members=config.members,
         width=None if config.width == SIZES[size].width else config.width,
         own_encoders=isinstance(network, Ensemble),
+        time_gap=config.time_gap,
     )
 
 

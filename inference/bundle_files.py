@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from inference.bundle_parts import Calibration, Conformal, Novelty, OperatingPoint, Part, Probability
+from inference.bundle_parts import Calibration, Conformal, Novelty, OperatingPoint, Part, Probability, SaliencyEvidence
 from inference.selection import SelectionRule
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "OperatingPoint",
     "OutputDefinition",
     "Part",
+    "SaliencyEvidence",
     "Score",
     "SelectionRule",
     "TrainingRanges",
@@ -113,6 +114,7 @@ class Metadata(Part):
     training_ranges: TrainingRanges
     selection: SelectionRule | None = None  # by which the scans of training were chosen; None: nobody wrote it down
     novelty: Novelty | None = None
+    saliency: SaliencyEvidence | None = None  # None: nobody checked the maps
     scores: tuple[Score, ...] = ()
 
     @model_validator(mode="after")
@@ -151,6 +153,7 @@ class NetworkDefinition(Part):
     members: int = Field(ge=1, le=32, default=1)
     width: int | None = Field(ge=1, le=256, default=None)  # None: as `size` has it
     own_encoders: bool = False
+    time_gap: bool = False  # the heads read when each scan was acquired
 
 
 def shipped(name: str) -> Path:

@@ -139,6 +139,25 @@ class Novelty(Part):
     rule: Rule = Rule.ABSTAIN
 
 
+class SaliencyMethod(StrEnum):
+    """How the answer is traced back to the voxels of one scan."""
+
+    INTEGRATED_GRADIENTS = "integrated-gradients"
+    OCCLUSION = "occlusion"
+    DIFFERENCE = "difference"  # what in this scan, against the one before, moves the answer
+
+
+class SaliencyEvidence(Part):
+    """Which method makes the maps, and whether they were found to show what truly changed.
+
+    The rule of the check, and what was measured: `inference.evaluation.saliency_summary`.
+    """
+
+    method: SaliencyMethod
+    delivered_by_default: bool  # by a task that leaves it to the bundle
+    evidence: Annotated[str, Field(min_length=1)]
+
+
 class Target(Part):
     """What a threshold was chosen for, on calibration patients: at least so much of one of the two."""
 

@@ -8,9 +8,9 @@ Features see what the encoders see, and no more: with the first shipped encoder,
 brain, a head upside down, one with half its brain blanked and an empty image lay at 0.3 to 0.45 times the limit, like
 any phantom. Hence the means of coarse blocks, as multiples of the scan's own mean brain. Fitted on 200
 phantom patients they put a head upside down at 6.1 times their limit, half a brain at 5.2, an inverted scan at 1.9, an
-empty one at 8.3 (medians of 100); new phantoms at 0.3 to 0.9, those sent through DICOM at 0.3 to 0.6, and of the shifted
-population (38 scans, up to 0.76) none beyond. A head mirrored left to right they do not see, nor what is smaller than
-a block. Coverage, registration overlap and slices are judged by preprocessing, not here.
+empty one at 8.3 (medians of 100); new phantoms at 0.3 to 0.9, those sent through DICOM at 0.3 to 0.6, and none of the
+shifted population beyond (38 scans, up to 0.76). A head mirrored left to right they do not see, nor what is smaller
+than a block. Coverage, registration overlap and slices are judged by preprocessing, not here.
 
 Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS 2018, with one class
 and the last features only.

@@ -37,7 +37,7 @@ from inference.preprocess import (
     volume_key,
 )
 from inference.results import PrefixRisk, QualityFlag, Result, SaliencyMap
-from inference.saliency import METHOD, attribute, to_map
+from inference.saliency import attribute, method_at, methods_told, to_map
 from inference.volume import Volume, VolumeError, read_series
 
 if TYPE_CHECKING:
@@ -80,6 +80,18 @@ class Prediction:
 
     result: Result
     saliency: tuple[SaliencyMap, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Line:
+    """A time line as the heads read it: features (T, D) and days (T,) of its scans, oldest first."""
+
+    features: Tensor
+    days: Tensor
+
+    def first(self, n_scans: int) -> _Line:
+        """Return the time line as it was after so many scans."""
+        return _Line(features=self.features[:n_scans], days=self.days[:n_scans])
 
 
 def _silent(_message: str) -> None:
@@ -157,30 +169,32 @@ class Predictor:
         prepared = self._prepare(used, tell)
         tell("reading the time line")
         features = torch.from_numpy(np.stack([each.features for each in prepared])).to(self.device)  # (T, D)
-        days = [each.acquired.date() for each in used]
+        acquired = [each.acquired.date() for each in used]
+        line = _Line(features=features, days=_days(acquired).to(self.device))
         gap_days = self.bundle.metadata.training_ranges.gap_days
         flags = [
             *_scan_flags(prepared, skipped),
             *time_line_flags([each.acquired for each in used], skipped, gap_days),
-            *age_flags(days[-1], asked_on, gap_days),
+            *age_flags(acquired[-1], asked_on, gap_days),
         ]
-        result = self._answer(task, days, features, beyond=self._beyond(prepared), skipped=skipped)
+        result = self._answer(task, acquired, line, beyond=self._beyond(prepared), skipped=skipped)
         result = replace(result, flags=(*flags, *result.flags))
         if result.abstention is not None:
             return Prediction(result=result, saliency=())
         maps = []
         for place in (index - skipped for index in wanted):
             tell(f"explaining scan {skipped + place + 1} of {len(scans)}")
-            preprocessed = prepared[place].preprocessed
-            maps.append(self._saliency(used[place], preprocessed, features, place=place, skipped=skipped))
-        return Prediction(result=replace(result, saliency_method=METHOD if maps else None), saliency=tuple(maps))
+            values = self._explain(prepared, line, place=place)
+            maps.append(self._on_own_slices(values, used[place], prepared[place].preprocessed, skipped + place))
+        methods = [method_at(self.bundle.metadata.saliency, index - skipped) for index in wanted]
+        return Prediction(result=replace(result, saliency_method=methods_told(methods, wanted)), saliency=tuple(maps))
 
     def _answer(
-        self, task: str, acquired: Sequence[date], features: Tensor, *, beyond: Sequence[float], skipped: int
+        self, task: str, acquired: Sequence[date], line: _Line, *, beyond: Sequence[float], skipped: int
     ) -> Result:
-        """Return the outputs of all scans, features (T, D), and the primary risk after each; or why there are none."""
+        """Return the outputs of all scans and the primary risk after each; or why there are none."""
         metadata = self.bundle.metadata
-        prefixes = [self._member_logits(features[: n + 1]) for n in range(len(acquired))]
+        prefixes = [self._member_logits(line.first(n + 1)) for n in range(len(acquired))]
         outputs = tuple(
             output(definition, prefixes[-1][:, number], n_scans=len(acquired))
             for number, definition in enumerate(metadata.outputs)
@@ -291,32 +305,45 @@ class Predictor:
             encoded = [self.network.encode(batch.to(self.device)).float().cpu() for batch in batches]
         return list(torch.cat(encoded).numpy())
 
-    def _member_logits(self, features: Tensor) -> NDArray[np.float64]:
-        """Return logits (members, outputs) for one prefix (T, D); always float32."""
+    def _member_logits(self, line: _Line) -> NDArray[np.float64]:
+        """Return logits (members, outputs) for one prefix; always float32."""
         with torch.no_grad():
-            logits = self.network.head(features[None], torch.tensor([features.shape[0]]))[:, 0]
+            logits = self.network.head(line.features[None], torch.tensor([len(line.features)]), line.days[None])[:, 0]
         return np.asarray(logits.cpu().numpy(), dtype=np.float64)
 
     def _primary(self, logits: NDArray[np.float64], n_scans: int) -> float:
         """Return the calibrated primary probability of member logits (members, outputs) on a number of scans."""
         return output(self.bundle.metadata.outputs[0], logits[:, 0], n_scans=n_scans).probability
 
-    def _saliency(
-        self, scan: Scan, preprocessed: Preprocessed, features: Tensor, *, place: int, skipped: int
+    def _explain(self, prepared: Sequence[PreparedScan], line: _Line, *, place: int) -> NDArray[np.float32]:
+        """Return the map (Z, Y, X) of one of the used scans, in the model's space."""
+        volume, older = (
+            torch.from_numpy(prepared[each].preprocessed.array)[None].to(self.device)  # (C, Z, Y, X)
+            for each in (place, max(0, place - 1))
+        )
+        method = method_at(self.bundle.metadata.saliency, place)
+        found = attribute(self.network, volume, line.features, place, method=method, older=older, days=line.days)
+        return to_map(found.cpu().numpy())
+
+    def _on_own_slices(
+        self, values: NDArray[np.float32], scan: Scan, preprocessed: Preprocessed, time_point: int
     ) -> SaliencyMap:
-        """Explain one time point, `place` among the used ones, on its own slices."""
-        volume = torch.from_numpy(preprocessed.array)[None].to(self.device)  # (C, Z, Y, X)
-        attributions = attribute(self.network, volume, features, place)
+        """Return a map (Z, Y, X) of the model's space on the slices of its scan."""
         source = self._read(scan)
         return SaliencyMap(
-            time_point=skipped + place,
+            time_point=time_point,
             series_instance_uid=source.series_instance_uid,
             frame_of_reference_uid=source.frame_of_reference_uid,
-            values=to_native(to_map(attributions.cpu().numpy()), preprocessed, source),
+            values=to_native(values, preprocessed, source),
             anatomy=source.array,
             affine=source.affine,
             slices=source.slices,
         )
+
+
+def _days(acquired: Sequence[date]) -> Tensor:
+    """Return the days of scans (T,) from the newest: 0, before it negative, as in training."""
+    return torch.tensor([(each - acquired[-1]).days for each in acquired], dtype=torch.float32)
 
 
 def _device(name: str) -> torch.device:

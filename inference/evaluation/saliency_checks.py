@@ -42,6 +42,7 @@ class Case:
     name: str
     volumes: NDArray[np.float32]  # (T, Z, Y, X), oldest first
     change: NDArray[np.bool_]  # (Z, Y, X)
+    days: tuple[int, ...] | None = None  # when they were acquired, from any origin
 
     @property
     def brain(self) -> NDArray[np.bool_]:
@@ -85,7 +86,8 @@ def phantom_cases(
         change = change_mask(patient, newest - 1, newest, shape=shape)
         if change.sum() >= MIN_CHANGE_VOXELS:
             volumes = np.stack([render_model_space(patient, visit, shape=shape) for visit in last_visits(patient)])
-            yield Case(name=patient.patient_id, volumes=volumes, change=change)
+            days = patient.history.visit_days[last_visits(patient).start :]
+            yield Case(name=patient.patient_id, volumes=volumes, change=change, days=days)
             found += 1
         seed += 1
 
@@ -100,6 +102,7 @@ def saliency_maps(network: TrainedT, case: Case, methods: Sequence[Method], *, s
         seed: of the shuffling.
     """
     volumes = torch.from_numpy(case.volumes)[:, None]  # (T, C, Z, Y, X)
+    days = None if case.days is None else torch.tensor(case.days, dtype=torch.float32)
     maps = {IMAGE_DIFFERENCE: to_map(change_image(volumes[-2], volumes[-1]).numpy())}
     shuffled = randomised(network, seed=seed)
     with torch.no_grad():
@@ -109,7 +112,7 @@ def saliency_maps(network: TrainedT, case: Case, methods: Sequence[Method], *, s
             (str(method), network, features),
             (randomised_name(method), shuffled, shuffled_features),
         ):
-            found = attribute(model, volumes[-1], known, len(volumes) - 1, method=method, older=volumes[-2])
+            found = attribute(model, volumes[-1], known, len(volumes) - 1, method=method, older=volumes[-2], days=days)
             maps[name] = to_map(found.numpy())
     return {name: each * case.brain for name, each in maps.items()}
 

@@ -20,6 +20,7 @@ def build(
     channels: int = 1,
     width: int | None = None,
     own_encoders: Literal[False] = False,
+    time_gap: bool = False,
 ) -> TemporalNetwork: ...
 
 
@@ -32,6 +33,7 @@ def build(
     channels: int = 1,
     width: int | None = None,
     own_encoders: bool,
+    time_gap: bool = False,
 ) -> Network: ...
 
 
@@ -43,6 +45,7 @@ def build(
     channels: int = 1,
     width: int | None = None,
     own_encoders: bool = False,
+    time_gap: bool = False,
 ) -> Network:
     """Build a network with random weights; the entry that a bundle's `inference.json` names.
 
@@ -53,10 +56,13 @@ def build(
         channels: roles that are stacked in a scan.
         width: of the encoder; None is that of the size.
         own_encoders: whether every member is a whole network.
+        time_gap: whether the heads read when each scan was acquired.
 
     Raises:
         KeyError: if the size is not one of `SIZES`.
     """
     base = SIZES[size]
-    config = replace(base, outputs=outputs, members=members, channels=channels, width=width or base.width)
+    config = replace(
+        base, outputs=outputs, members=members, channels=channels, width=width or base.width, time_gap=time_gap
+    )
     return Ensemble(config) if own_encoders else TemporalNetwork(config)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from inference.bundle_parts import SaliencyMethod as Method
 from inference.saliency.gradients import STEPS, integrated_gradients
 from inference.saliency.maps import SMOOTHING_VOXELS, flat_brain
 from inference.saliency.matching import matched_baseline
@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from inference.saliency.question import Explainable
-
-
-class Method(StrEnum):
-    """How the answer is traced back to the voxels of one scan."""
-
-    INTEGRATED_GRADIENTS = "integrated-gradients"
-    OCCLUSION = "occlusion"
-    DIFFERENCE = "difference"  # what in this scan, against an older one, moves the answer
 
 
 _DESCRIPTIONS = {
@@ -48,6 +40,7 @@ def attribute(
     *,
     method: Method = Method.INTEGRATED_GRADIENTS,
     older: Tensor | None = None,
+    days: Tensor | None = None,
 ) -> Tensor:
     """Return signed attributions (C, Z, Y, X) of the first output's mean logit to one scan.
 
@@ -58,11 +51,12 @@ def attribute(
         time_point: which place of `features` the scan fills, from 0.
         method: how.
         older: for `Method.DIFFERENCE`, the scan to compare with, (C, Z, Y, X).
+        days: when the scans were acquired, (T,), from any origin; they count only in a network with `time_gap`.
 
     Raises:
         ValueError: if the method needs an older scan and there is none.
     """
-    question = Question(network=network, features=features, time_point=time_point)
+    question = Question(network=network, features=features, time_point=time_point, days=days)
     if method is Method.OCCLUSION:
         return occlusion(question, volume)
     if method is Method.INTEGRATED_GRADIENTS:

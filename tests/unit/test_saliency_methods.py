@@ -25,7 +25,7 @@ class Sum:
         self.encoded.append(len(volumes))
         return volumes[:, :, *self.box].sum(dim=(2, 3, 4))
 
-    def head(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def head(self, features: torch.Tensor, lengths: torch.Tensor, days: torch.Tensor | None = None) -> torch.Tensor:
         """Return logits (1, B, 1)."""
         assert (lengths == features.shape[1]).all()
         return features[None, :, -1]
