@@ -14,8 +14,9 @@ import torch
 from inference.evaluation.bootstrap import Sampling, estimate
 from inference.evaluation.confound_figures import ConfoundFigure
 from inference.evaluation.confounds import Confound, render_confound_cohort
-from inference.evaluation.resampled import means
+from inference.evaluation.resampled import areas, means
 from inference.models.temporal import TemporalNetwork
+from inference.phantom import SUSPICION_DIALS, Dials, draw_history
 from inference.phantom.protocol import SEEDS
 from inference.training.answers import order_accuracies
 from inference.training.arms import Arm, configuration, order_schedule
@@ -48,6 +49,34 @@ def confound_figures(experiment: Experiment) -> tuple[ConfoundFigure, ...]:
         if kind is Confound.FULL:
             figures += [_figure(experiment, network, other, *told) for other, told in _ASKED.items()]
     return tuple(figures)
+
+
+def leak_controls(*, patients: int = 3000, resamples: int) -> tuple[ConfoundFigure, ...]:
+    """Return what the mean gap alone tells of the future: as drawn, and as suspicion would space visits.
+
+    The second is a positive control: a report must warn of data like that. Drawn from latents, no image is rendered.
+    """
+    return tuple(
+        _gap_only(condition, dials, expected, patients=patients, resamples=resamples)
+        for condition, dials, expected in (
+            ("gaps independent of growth", Dials(), (0.45, 0.55)),
+            ("gaps shortened by suspicion (positive control)", SUSPICION_DIALS, (0.6, 1.0)),
+        )
+    )
+
+
+def _gap_only(
+    condition: str, dials: Dials, expected: tuple[float, float], *, patients: int, resamples: int
+) -> ConfoundFigure:
+    first = SEEDS["growth"][0]
+    drawn = [draw_history(np.random.default_rng([seed, 0]), dials) for seed in range(first, first + patients)]
+    known = [each for each in drawn if each.label is not None]
+    gaps = np.array([np.mean(np.diff(each.visit_days)) for each in known])
+    labels = np.array([bool(each.label) for each in known])
+    area = estimate(areas(-gaps, labels, Sampling(resamples=resamples).counts(len(known))))
+    return ConfoundFigure(
+        test="gap only", condition=condition, figure="AUROC", estimate=area, n=len(known), expected=expected
+    )
 
 
 def _pretrained(experiment: Experiment, kind: Confound) -> TemporalNetwork:

@@ -53,7 +53,7 @@ class About(Part):
     training_data: str
     synthetic_training_data: bool
     template: str = "mni152"
-    role: str = "FLAIR"
+    selection: SelectionRule  # which scans of a patient the networks were shown, in training and from now on
     slice_thickness_mm: tuple[float, float]  # that training saw
 
 
@@ -93,7 +93,6 @@ def release(
         conformal=trust.conformal,
         operating_points=tuple(operating_points),
     )
-    most = int(training.n_scans().max())
     metadata = Metadata(
         version=about.version,
         changelog={about.version: "see docs/README.md"},
@@ -104,16 +103,16 @@ def release(
         authors=about.authors,
         copyright=about.copyright,
         intended_use=about.intended_use,
-        network_data_format=_data_format(ensemble.config.input_shape, about.role),
+        network_data_format=_data_format(ensemble.config.input_shape, about.selection.roles),
         training_data=about.training_data,
         synthetic_training_data=about.synthetic_training_data,
-        roles=(about.role,),
+        roles=about.selection.roles,
         input_shape=ensemble.config.input_shape,
         template=about.template,
         outputs=(output,),
         horizon_days=HORIZON_DAYS,
         training_ranges=training_ranges(training, about),
-        selection=SelectionRule(roles=(about.role,), kinds=("follow-up",), maximum=most, choose="last"),
+        selection=about.selection,
         novelty=trust.novelty.novelty,
         scores=tuple(scores),
     )
@@ -161,7 +160,7 @@ def scores_of(evaluation: Evaluation) -> tuple[Score, ...]:
     )
 
 
-def _data_format(shape: tuple[int, int, int], role: str) -> dict[str, Any]:
+def _data_format(shape: tuple[int, int, int], roles: tuple[str, ...]) -> dict[str, Any]:
     """Return MONAI's description of input and output."""
     return {
         "inputs": {
@@ -169,12 +168,14 @@ def _data_format(shape: tuple[int, int, int], role: str) -> dict[str, Any]:
                 "type": "image",
                 "format": "magnitude",
                 "modality": "MR",
-                "num_channels": 1,
+                "num_channels": len(roles),
                 "spatial_shape": list(shape),
                 "dtype": "float32",
                 "value_range": [0, 1],
                 "is_patch_data": False,
-                "channel_def": {"0": f"{role}, one volume per scan, oldest first"},
+                "channel_def": {
+                    str(place): f"{role}, one volume per scan, oldest first" for place, role in enumerate(roles)
+                },
             }
         },
         "outputs": {

@@ -24,9 +24,10 @@ from inference.evaluation.saliency_report import check_cases, write_saliency_che
 from inference.evaluation.trust import LastScans, operating_points
 from inference.phantom import Dials, bayes_ceiling, on_real_head
 from inference.saliency import Method
+from inference.selection import SelectionRule
 from inference.training.answers import one_dropped_logits
 from inference.training.arms import Arm
-from inference.training.confound_runs import confound_figures
+from inference.training.confound_runs import confound_figures, leak_controls
 from inference.training.experiment import GROWTH_ARMS, MAIN_ARMS
 from inference.training.presets import MAIN_GROWTH, PhantomGroup
 from inference.training.reading import encode_cohort
@@ -52,6 +53,8 @@ VERSION = "0.2.0"
 PREVALENCE = 0.3  # of events within the horizon, as the phantoms are drawn; declared before any test is opened
 _CANDIDATES = (Arm.ORDER, Arm.SCRATCH)  # what may ship; the others are controls
 _REAL_HEAD_FIRST_SEED = 550_000
+# As phantoms are shown: the newest six; fewer than one patient in a thousand has a gap beyond these limits.
+_SHOWN = SelectionRule(roles=("FLAIR",), kinds=("follow-up",), maximum=6, min_gap_days=14, max_gap_days=548)
 _ARCHITECTURE = """\
 {members} networks, each a 3-D ResNet18 for every scan, 8-head self-attention over scans, an LSTM and a linear layer.
 
@@ -97,7 +100,7 @@ def examine(experiment: Experiment, chosen: Chosen, final: Final) -> Evaluation:
     test = experiment.preset.population("test")
     groups = [test, *_shifted(experiment, final)]
     by_growth = _by_growth(experiment)  # trains, so it comes before the tests are opened
-    confounds = confound_figures(experiment)
+    confounds = (*confound_figures(experiment), *leak_controls(resamples=experiment.preset.resamples))
     tables, openings = [], []
     for group in groups:
         experiment.cohort(group)
@@ -202,6 +205,7 @@ def _about(experiment: Experiment, training: Cohort, chosen: Chosen) -> About:
             f"rendered by inference.phantom (preset {experiment.preset.name})"
         ),
         synthetic_training_data=True,
+        selection=_SHOWN,
         slice_thickness_mm=(1.0, 5.0),
     )
 
