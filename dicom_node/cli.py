@@ -28,6 +28,7 @@ from dicom_node.observe.logs import load_key, open_log
 from dicom_node.resources import selection_file
 from dicom_node.supervisor import Supervisor, has_supervisor, stop_with_supervisor
 from dicom_node.timeline.selection import load_selection
+from dicom_node.work import saliency
 from dicom_node.work.tasks import load_tasks
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def check(config: Path, study_folder: Path | None, *, with_rules: bool, as_json:
     tasks = _check_parts(settings)
     if study_folder is None:
         click.echo(f"{config}: good; tasks: {', '.join(sorted(tasks))}")
+        for name, each in sorted(tasks.items()):
+            click.echo(f"{name}: {saliency.told(each.task.saliency, each.saliency)}")
         for remark in (remark for each in tasks.values() for remark in each.remarks):
             click.echo(f"warning: {remark}")
         return

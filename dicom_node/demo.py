@@ -30,6 +30,7 @@ from dicom_node.errors import NodeError, UpstreamError
 from dicom_node.ledger.database import Database
 from dicom_node.observe import overview
 from dicom_node.requestor import PREPARED
+from dicom_node.resources import task_file
 from inference.phantom import make_patient
 from inference.phantom.study import StudyOptions, patient_truth, write_study
 from sr_templates.headers import to_bytes
@@ -158,11 +159,25 @@ def _configure(out: Path, archive: Archive, task: str) -> Path:
                 "default_issuer": ISSUER,
             }
         ],
-        "tasks": [task],
+        "tasks": [task_with_maps(task, out).name],
         "logging": {"format": "json"},
     }
     path = out / "node.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def task_with_maps(task: str, out: Path) -> Path:
+    """Write the task with saliency asked for, so that a demo shows a map; its report says if maps passed no check."""
+    file = task_file(task)
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["saliency"] = {**(content.get("saliency") or {}), "deliver": "always"}
+    if content["bundle"].get("path"):
+        content["bundle"]["path"] = str((file.parent / content["bundle"]["path"]).resolve())
+    if str(content["report_template"]).endswith((".yaml", ".yml")):
+        content["report_template"] = str((file.parent / content["report_template"]).resolve())
+    path = out / "task.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
 
 

@@ -16,6 +16,7 @@ from dicom_node.errors import ConfigError, NodeError
 from dicom_node.ledger.database import Database
 from dicom_node.receive.contexts import COMPRESSED, decodable
 from dicom_node.requestor import PREPARED
+from dicom_node.work import saliency
 from dicom_node.work.tasks import load_tasks
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def _bundles(settings: Settings) -> list[Finding]:
         Finding(
             what=f"task {name}",
             found=f"bundle {each.bundle_digest[:19]}"
-            + (", trained on phantoms: for phantoms only" if each.synthetic else ""),
+            + (", trained on phantoms: for phantoms only" if each.synthetic else "")
+            + f"; {saliency.told(each.task.saliency, each.saliency)}",
             good=True,
         )
         for name, each in served.items()

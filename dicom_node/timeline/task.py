@@ -126,8 +126,9 @@ class Eligibility(Document):
 
 
 class SaliencyRule(Document):
-    """For which time points saliency is written, and as which objects."""
+    """Whether saliency is delivered, for which time points, and as which objects."""
 
+    deliver: Literal["auto", "always", "never"] = "auto"  # auto: where the bundle says that its maps are good
     time_points: Literal["newest", "all"] = "newest"
     format: Literal["multi-frame", "single-frame"] = "multi-frame"  # one capture, or a series of one per slice
     parametric_map: bool = False  # the values themselves too

@@ -21,7 +21,7 @@ from dicom_node.errors import NodeError
 from dicom_node.ledger import arrivals, deliveries, encodings, identity, patients, rejections, runs
 from dicom_node.receive.files import write_durably
 from dicom_node.timeline.model import RunState
-from dicom_node.work import demographics
+from dicom_node.work import demographics, saliency
 from dicom_node.work.encode import EncodedObject, encode_objects
 from dicom_node.work.recipients import recipients
 from dicom_node.work.report_context import Sources, build_context, header, target
@@ -119,8 +119,7 @@ class RunSteps:
             return
         self.log.info(events.STEP_STARTED, step="infer", run=run_key[:12], task=run.task)
         paths = self._paths(run)
-        newest_only = served.task.saliency.time_points == "newest"
-        chosen = (-1,) if newest_only else tuple(range(len(run.inputs.time_points)))
+        chosen = _to_explain(served, len(run.inputs.time_points))
         scans = [_scan(point, paths) for point in run.inputs.time_points]
         today = self.clock().date()
         prediction = self.predictor_for(served).predict(run.task, scans, saliency_for=chosen, asked_on=today)
@@ -128,7 +127,7 @@ class RunSteps:
         with self.database.write() as ledger:
             if self._locked(ledger, run_key).state not in runs.OPEN_STATES:
                 return  # taken back meanwhile
-            runs.freeze(ledger, run_key, prediction.result.to_json(), self.clock())
+            runs.freeze(ledger, run_key, _with_remark(prediction.result, served).to_json(), self.clock())
         self.log.info(events.STEP_FINISHED, step="infer", run=run_key[:12], task=run.task)
 
     def _encode(self, run_key: str) -> None:
@@ -215,10 +214,10 @@ class RunSteps:
         return {uid: self.files.path(relative) for uid, relative in found.items()}
 
     def _answered(self, run: Run) -> bool:
-        """Say whether a run has its result and, unless it abstained, the saliency maps that stand beside it."""
+        """Say whether a run has its result and, where it speaks of how maps were made, the saliency maps beside it."""
         if run.result is None:
             return False
-        return Result.from_json(run.result).abstention is not None or bool(self._saliency_files(run.run_key))
+        return Result.from_json(run.result).saliency_method is None or bool(self._saliency_files(run.run_key))
 
     def _saliency_files(self, run_key: str) -> list[Path]:
         return sorted(self.folders.results.glob(f"{run_key}-*.npz"))
@@ -285,6 +284,20 @@ def _as_encoded(ledger: Connection, found: Run, run: Run, sources: Sources) -> b
     before = runs.standing(ledger, found.predecessor)
     follows = before == run.predecessor and _reports_there(ledger, before) == sources.predecessor_reports
     return found.state in runs.OPEN_STATES and same and follows
+
+
+def _to_explain(served: ServedTask, n_scans: int) -> tuple[int, ...]:
+    """Return which scans the task wants explained, as `Predictor.predict` counts them; none where no map is given."""
+    rule = served.task.saliency
+    if not saliency.is_delivered(rule, served.saliency):
+        return ()
+    return (-1,) if rule.time_points == "newest" else tuple(range(n_scans))
+
+
+def _with_remark(result: Result, served: ServedTask) -> Result:
+    """Return an answer that says why it has no map, or one without proof; where there is no answer, nobody asks."""
+    said = None if result.abstention is not None else saliency.remark(served.task.saliency, served.saliency)
+    return result if said is None else replace(result, flags=(*result.flags, said))
 
 
 def _scan(point: InputTimePoint, paths: Mapping[str, Path]) -> Scan:

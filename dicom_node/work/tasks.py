@@ -28,6 +28,7 @@ class ServedTask:
     bundle_digest: str
     template: ReportTemplate  # how its reports are worded and coded
     synthetic: bool  # trained on phantoms: delivers for phantoms only (invariant 10)
+    saliency: bundle_files.SaliencyEvidence | None  # what a check of the model's maps found
     remarks: tuple[str, ...] = ()  # where its rule for scans is not the one that the network was trained under
 
     @property
@@ -82,6 +83,7 @@ def _serve(file: Path) -> ServedTask:
         bundle_digest=digest,
         template=template,
         synthetic=metadata.synthetic_training_data,
+        saliency=metadata.saliency,
         remarks=tuple(f"{file}: {each}" for each in differences(task, metadata)),
     )
 

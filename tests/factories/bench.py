@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from dicom_node.work.judge import Rules
 from dicom_node.work.reconcile import Jobs, Reconciler
 from dicom_node.work.steps import RunSteps
 from dicom_node.work.tasks import load_tasks
+from inference.bundle_parts import SaliencyEvidence, SaliencyMethod
 from inference.predictor import Prediction, Scan
 from inference.results import ModelCard, Output, PrefixRisk, Result, SaliencyMap
 from inference.volume import read_series
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANSWER = "recurrence_365d"
 NOTE_UID = "2.25.4711"  # of the rejection note
+PASSED = SaliencyEvidence(method=SaliencyMethod.OCCLUSION, delivered_by_default=True, evidence="says a test")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class ContentPredictor:
             horizon_days=365,
             outputs=(Output(name=ANSWER, probability=risks[-1], raw_probability=risks[-1]),),
             trajectory=trajectory,
-            saliency_method="none",
+            saliency_method="none" if saliency_for else None,
         )
         return Prediction(result=result, saliency=tuple(_map(scans, each % len(scans)) for each in saliency_for))
 
@@ -136,6 +138,7 @@ class Bench:
         database_url: str | None = None,
         task: str = "glioma-recurrence",
         predictor_for: Callable[[ServedTask], Predicts] | None = None,
+        saliency: SaliencyEvidence | None = PASSED,
     ) -> None:
         self.settings = Settings.model_validate(
             {
@@ -153,8 +156,8 @@ class Bench:
         self.database.migrate()
         self.instances = InstanceFiles(self.folders.instances)
         self.instances.prepare()
-        tasks = load_tasks(self.settings.tasks)
-        (served,) = tasks.values()
+        (served,) = load_tasks(self.settings.tasks).values()
+        tasks = {served.name: replace(served, saliency=saliency)}  # whatever the shipped bundle says of its own maps
         card = ModelCard(
             name="fake",
             version="1",

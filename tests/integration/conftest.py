@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
+from dicom_node.resources import task_file
 from inference.phantom import make_patient
 from inference.phantom.study import StudyOptions, write_study
 from tests.factories.archives import ScriptedArchive
@@ -83,11 +85,14 @@ def make_node(tmp_path: Path, volume_cache: Path) -> Iterator[Callable[..., Node
                 "quiet_period_s": 2,
                 "min_free_disk_gb": 0.1,
             },
-            "tasks": ["glioma-recurrence"],
+            "tasks": ["task.yaml"],
             "logging": {"format": "json"},
         }
         folder = tmp_path / f"node-{len(made)}"
         (folder / "data").mkdir(parents=True, mode=0o700)
+        task = yaml.safe_load(task_file("glioma-recurrence").read_text(encoding="utf-8"))
+        task["saliency"]["deliver"] = "always"  # whatever a check of the shipped bundle's maps found
+        (folder / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
         (folder / "data" / "cache").symlink_to(volume_cache)
         node = Node(folder, config | sections)
         node.write_config()
