@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import pydicom
@@ -36,25 +37,26 @@ _SCANS = 4  # of the benchmark's patient
 @click.option("--template", type=FOLDER, help="Folder with t1.nii.gz and mask.nii.gz (default: MNI152).")
 @click.option("--cache", type=OUT, help="Folder that keeps volumes and features between calls.")
 @click.option("--saliency", type=OUT, help="Folder for the newest scan's saliency map on its own slices (.npz).")
+@click.option("--asked-on", type=click.DateTime(["%Y-%m-%d"]), help="Day of the question (default: today).")
 def predict(
     *,
     folders: tuple[Path, ...],
     bundle: str,
     digest: str | None,
-    device: str,
-    template: Path | None,
-    cache: Path | None,
     saliency: Path | None,
+    asked_on: datetime | None,
+    **how: Any,  # device, template, cache: as the predictor takes them
 ) -> None:
     """Answer for one patient: a folder of DICOM per time point, one series in each; prints the result as JSON."""
     loaded = load(bundle_folder(bundle), expected_digest=digest)
     role = loaded.metadata.roles[0]
     scans = sorted((_scan(folder, role) for folder in folders), key=lambda each: each.acquired)
-    predictor = Predictor(loaded, device=device, cache=cache, template=template)
+    predictor = Predictor(loaded, **how)
     prediction = predictor.predict(
         loaded.metadata.name,
         scans,
         saliency_for=(-1,) if saliency else (),
+        asked_on=(asked_on or datetime.now()).date(),  # noqa: DTZ005 - the calendar day where the question is asked
         progress=lambda message: click.echo(message, err=True),
     )
     if saliency:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,8 +12,10 @@ from click.testing import CliRunner
 
 from inference.__main__ import main
 from inference.bundle import bundle_digest, shipped
+from inference.bundle_files import read_metadata
 from inference.results import Result, SaliencyMap
 
+OLD = "newest-scan-old"
 VERBS = sorted(main.commands)
 
 
@@ -45,13 +48,29 @@ def test_the_promised_verbs_are_there() -> None:
 def test_predict_answers_for_two_folders_in_any_order(studies: list[Path], tmp_path: Path) -> None:
     """Folders are put in the order of acquisition; the result is JSON on stdout, the map a file."""
     folders = [str(each) for each in reversed(studies)]
-    options = ["--device", "cpu", "--saliency", str(tmp_path), "--digest", bundle_digest(shipped("phantom_recurrence"))]
-    done = CliRunner().invoke(main, ["predict", *folders, *options])
+    options = ["--device", "cpu", "--cache", str(tmp_path / "cache")]
+    digest = bundle_digest(shipped("phantom_recurrence"))
+    done = CliRunner().invoke(
+        main,
+        ["predict", *folders, *options, "--saliency", str(tmp_path), "--digest", digest, "--asked-on", "2019-01-01"],
+    )
     assert done.exit_code == 0, done.output
     result = Result.from_json(done.stdout.strip())
     assert len(result.trajectory) == 2
     assert result.trajectory[0].acquired < result.trajectory[1].acquired
     assert SaliencyMap.load(tmp_path / "saliency_01.npz").time_point == 1
+    check_the_day_of_the_question([*folders, *options], result)
+
+
+def check_the_day_of_the_question(arguments: list[str], asked_before: Result) -> None:
+    """A newest scan is old where the question is asked years later, today where no day is given."""
+    assert OLD not in {each.code for each in asked_before.flags}
+    years_later = CliRunner().invoke(main, ["predict", *arguments, "--asked-on", "2099-01-01"])
+    assert OLD in {each.code for each in Result.from_json(years_later.stdout.strip()).flags}
+    by_default = CliRunner().invoke(main, ["predict", *arguments])
+    age = datetime.now(UTC).date() - asked_before.trajectory[-1].acquired
+    longest = read_metadata(shipped("phantom_recurrence")).training_ranges.gap_days[1]
+    assert (OLD in {each.code for each in Result.from_json(by_default.stdout.strip()).flags}) == (age.days > longest)
 
 
 def test_a_folder_of_two_series_is_refused(studies: list[Path]) -> None:
