@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import torch
 from inference.bundle import Bundle, BundleError, OutputDefinition, load
 from inference.bundle_files import METADATA, read_metadata
 from inference.bundle_parts import SaliencyEvidence
+from inference.evaluation.saliency_summary import Verdict
 from inference.models import build
 from inference.phantom import make_patient, render, scan_grid
 from inference.predictor import Predictor, Scan
@@ -143,6 +144,13 @@ def test_the_words_name_the_scans_of_each_method() -> None:
     assert three is not None
     assert three.startswith("scan 3: integrated gradients from a flat brain")
     assert "; scans 4, 5: integrated gradients from the scan before" in three
+
+
+def test_a_check_s_verdict_is_what_a_bundle_holds() -> None:
+    """Field by field."""
+    verdict = Verdict(method="difference", delivered_by_default=False, evidence=EVIDENCE)
+    told = SaliencyEvidence(**asdict(verdict))
+    assert told.model_dump(mode="json") == asdict(verdict)
 
 
 def test_a_bundle_keeps_what_was_found_of_its_saliency(tmp_path: Path) -> None:
