@@ -1,4 +1,4 @@
-"""The arms of the experiment: four ways to one question, with the same scans, updates and tuning trials each.
+"""The arms of the experiment: five ways to one question, with the same scans, updates and tuning trials each.
 
     single    every scan alone, with its own label
     scratch   the patient's last 1 to 6 scans, from random weights
@@ -6,7 +6,10 @@
     order     order verification first, then recurrence: the published recipe
     order+gap as `order`, and recurrence also reads when the scans were acquired (an ablation; off in the published one)
 
-An arm without a pretext trains on recurrence for the epochs that the others spend on it, so that updates match.
+Every arm sees, in all its rounds, the patients whose label is known and whose scans have an order. One without a
+pretext trains on recurrence for the epochs that the others spend on the pretext, and none of these ends early: so the
+updates of encoder and heads together are as many in every arm. Only the last round, the heads alone, stops when
+validation no longer improves.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import torch
 
 from inference.models import SIZES
 from inference.models.temporal import TemporalNetwork
+from inference.training.examples import with_windows
 from inference.training.fit import Schedule, Session, fit
 from inference.training.lessons import heads_lesson, order_lesson, recurrence_lesson
 
@@ -69,12 +73,18 @@ def train_arm(
     seed: int,
     session: Session,
 ) -> TemporalNetwork:
-    """Train one network of an arm on `patients` of the training cohort; equal arguments give equal weights on a CPU."""
+    """Train one network of an arm on `patients` of the training cohort; equal arguments give equal weights on a CPU.
+
+    Raises:
+        ValueError: if the patients, or those of validation, are not of both outcomes, or their scans have no order.
+    """
     single, pretext = arm is Arm.SINGLE, arm in WITH_PRETEXT
     torch.manual_seed(seed)
     network = TemporalNetwork(configuration(arm, effort))
     schedule = order_schedule(effort, seed=seed)
     epochs = effort.recurrence_epochs
+    recurrence = recurrence_lesson(train, validation, patients=with_windows(train, patients), single=single)
+    patients = recurrence.patients
     if pretext and effort.pretext_epochs:
         network = fit(
             network, order_lesson(train, validation, patients=patients, sham=arm is Arm.SHAM), schedule, session
@@ -83,21 +93,21 @@ def train_arm(
         network.reset_classifiers()
     else:
         epochs += effort.pretext_epochs
-    lesson = recurrence_lesson(train, validation, patients=patients, single=single)
-    network = fit(network, lesson, replace(schedule, epochs=epochs), session)
+    network = fit(network, recurrence, replace(schedule, epochs=epochs, patience=epochs), session)
     lesson = heads_lesson(network, train, validation, patients=patients, single=single)
     last = replace(schedule, epochs=effort.heads_epochs, encoder_rate=0.0, head_rate=effort.heads_rate, patience=6)
     return fit(network, lesson, last, session)
 
 
 def order_schedule(effort: Effort, *, seed: int) -> Schedule:
-    """Return the schedule of the pretext; recurrence differs from it in its epochs only."""
+    """Return the schedule of the pretext, without an early end; recurrence differs from it in its epochs only."""
     return Schedule(
         epochs=effort.pretext_epochs,
         encoder_rate=effort.encoder_rate,
         head_rate=effort.head_rate,
         layer_decay=effort.layer_decay,
         batch_patients=effort.batch_patients,
+        patience=effort.pretext_epochs,
         seed=seed,
     )
 

@@ -1,8 +1,10 @@
 """The one training loop, on Lightning Fabric: one CPU, one GPU or several, without other code.
 
 An epoch is decided by (seed, epoch) alone: which patients meet in which batch, how they are changed, which examples are
-asked. So a run that was stopped after any epoch goes on from its checkpoint to the same weights as one that was not.
-With several devices each takes every n-th batch. The weights of the epoch that validated best are kept.
+asked. So a run that was stopped after any epoch goes on from its checkpoint to the same weights as one that was not: to
+the bit on a CPU; on a GPU up to the order of its sums, as 3-D pooling has no deterministic gradient there. With several
+devices each takes every n-th batch, and all end with the same weights and running statistics. The weights of the epoch
+that validated best are kept.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
+from inference.training.checkpoint import check, keep, recall, weights_digest
 from inference.training.reading import Reading, arrange, weighted_loss
 
 if TYPE_CHECKING:
@@ -63,7 +66,8 @@ class EpochReport:
 class Lesson:
     """What is learnt, from whom, and which score on other patients chooses the weights.
 
-    `scans` returns what is read of a batch of patients: augmented scans, or features of an encoder that rests.
+    `scans` returns what is read of a batch of patients: augmented scans, or features of an encoder that rests. Every
+    one of `patients` gives at least one example, so that on several devices no step is left out by one of them.
     """
 
     name: str
@@ -73,6 +77,9 @@ class Lesson:
     score: Callable[[TemporalNetwork], float]
     resting: bool = False
     keep_better_start: bool = False  # the weights before stay if no epoch is better
+    keep_last: bool = False  # the last epoch's weights, whatever they score
+    fewest_scans: int = 1  # of any of the patients
+    material: str = ""  # tells what is read and asked from anything else, for the checkpoint
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -85,7 +92,12 @@ class Session:
 
 
 def fit(network: TemporalNetwork, lesson: Lesson, schedule: Schedule, session: Session) -> TemporalNetwork:
-    """Run epochs until the schedule ends or validation no longer improves; return the network with its best weights."""
+    """Run epochs until the schedule ends or validation no longer improves; return the network with its best weights.
+
+    Raises:
+        ValueError: if a batch would hold too little, the checkpoint is of another training, or training diverges.
+    """
+    _check_batches(lesson, schedule)
     network = network.to(session.fabric.device)
     network.encoder.requires_grad_(not lesson.resting)
     learner = _Learner(network=network, lesson=lesson, schedule=schedule, session=session)
@@ -108,6 +120,15 @@ class _Learner:
         self.module, self.stepper = session.fabric.setup(Reading(network, resting=lesson.resting), self.optimizer)
         self.epoch, self.best, self.best_epoch = 0, -1.0, -1
         self.best_weights = copy.deepcopy(network.state_dict())
+        self.training = {
+            "lesson": lesson.name,
+            "patients or cohorts": f"{lesson.material} {lesson.patients.tolist()}",
+            "schedule": repr(schedule),
+            "network": repr(network.config),
+            "starting weights": weights_digest(self.best_weights),
+            "precision": str(session.fabric.strategy.precision.precision),
+            "number of devices": str(session.fabric.world_size),
+        }
 
     @property
     def done(self) -> bool:
@@ -117,14 +138,41 @@ class _Learner:
     def learn_epoch(self) -> None:
         """Learn from every patient once, score, tell, and keep the weights if they are the best so far."""
         fabric, name = self.session.fabric, self.lesson.name
-        loss = float(np.mean([self._step(batch, *each) for batch, each in self._seeded_batches()]))
-        score = float(fabric.broadcast(self.lesson.score(self.network)))
+        loss = self._mean([self._step(batch, *each) for batch, each in self._seeded_batches()])
+        self._share_statistics()
+        score = self._score()
         self.session.report(EpochReport(lesson=name, epoch=self.epoch, loss=loss, validation=score))
         fabric.log_dict({f"{name}/loss": loss, f"{name}/validation": score}, step=self.epoch)
-        if score > self.best:
+        if self.lesson.keep_last or score > self.best:
             self.best, self.best_epoch = score, self.epoch
             self.best_weights = copy.deepcopy(self.network.state_dict())
         self.epoch += 1
+
+    def _mean(self, losses: list[float]) -> float:
+        """Return the mean loss over the batches of all devices."""
+        fabric = self.session.fabric
+        mean: Tensor = fabric.all_reduce(torch.tensor(np.mean(losses), device=fabric.device))  # type: ignore[assignment]  # a tensor in, a tensor out
+        return self._finite(float(mean), "training loss")
+
+    def _score(self) -> float:
+        """Return the network's validation score, as the first device found it."""
+        return self._finite(float(self.session.fabric.broadcast(self.lesson.score(self.network))), "validation score")
+
+    def _finite(self, number: float, of: str) -> float:
+        """Return the number unless training went wrong: NaN is never better, and would pass for no improvement."""
+        if not np.isfinite(number):
+            where = f"{self.lesson.name}, epoch {self.epoch + 1}"
+            raise ValueError(f"{where}: expected a finite {of}, found {number}; learning rates may be too high")
+        return number
+
+    def _share_statistics(self) -> None:
+        """Give all devices the first one's running means and variances: each has seen other batches."""
+        fabric = self.session.fabric
+        if fabric.world_size == 1:
+            return
+        shared = fabric.broadcast({name: each.cpu() for name, each in self.network.named_buffers()})
+        for name, each in self.network.named_buffers():
+            each.copy_(shared[name])
 
     def _seeded_batches(self) -> Iterator[tuple[NDArray[np.int64], tuple[np.random.Generator, torch.Generator]]]:
         """Yield this epoch's batches with what draws their examples and changes: by seed and epoch alone."""
@@ -136,65 +184,78 @@ class _Learner:
             yield batch, (rng, generator)
 
     def _step(self, batch: NDArray[np.int64], rng: np.random.Generator, generator: torch.Generator) -> float:
-        """Learn from one batch of patients; return its loss, 0 where nothing could be asked."""
-        device = self.session.fabric.device
+        """Learn from one batch of patients; return its loss."""
+        fabric = self.session.fabric
         scans, examples = self.lesson.scans(batch, generator), self.lesson.examples(batch, rng)
-        loss = torch.zeros(())
-        if examples:
-            places, lengths, days = arrange(examples, device)
-            loss = weighted_loss(self.module(scans.to(device), places, lengths, days), examples)
-            self.stepper.zero_grad()
-            self.session.fabric.backward(loss)
-            nn.utils.clip_grad_norm_(self.module.parameters(), GRADIENT_CLIP)
-            self.stepper.step()
+        places, lengths, days = arrange(examples, fabric.device)
+        loss = weighted_loss(self.module(scans.to(fabric.device), places, lengths, days), examples)
+        self.stepper.zero_grad()
+        fabric.backward(loss)
+        # What is not finite is a scaler's to skip under 16-mixed, and shows in the epoch's loss elsewhere.
+        fabric.clip_gradients(self.module, self.stepper, max_norm=GRADIENT_CLIP, error_if_nonfinite=False)
+        self.stepper.step()
         self.scheduler.step()
         return float(loss.detach())
 
     def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return this device's batches of an epoch; every device has as many, the first ones twice if need be."""
+        """Return this device's batches of an epoch; every device has as many, the first ones twice if need be.
+
+        A last batch of one patient joins the one before: the statistics of a single scan mean nothing.
+        """
         fabric, size = self.session.fabric, self.schedule.batch_patients
         order = np.random.default_rng([self.schedule.seed, epoch]).permutation(self.lesson.patients)
         cut = [order[start : start + size] for start in range(0, len(order), size)]
+        if len(cut) > 1 and len(cut[-1]) == 1 < size:
+            cut[-2:] = [np.concatenate(cut[-2:])]
         last = -(-len(cut) // fabric.world_size) * fabric.world_size
         return [cut[number % len(cut)] for number in range(fabric.global_rank, last, fabric.world_size)]
 
     def resume(self) -> None:
         """Go on after the last epoch that was kept; without one, take the start's score as the one to beat if asked."""
-        path = self._checkpoint
-        if path is None or not path.is_file():
+        fabric, path = self.session.fabric, self._checkpoint
+        kept = fabric.broadcast(recall(path) if path is not None and fabric.is_global_zero else None)
+        if path is None or kept is None:
             if self.lesson.keep_better_start:
-                self.best = self.lesson.score(self.network)
+                self.best = self._score()
             return
-        kept = torch.load(path, map_location=self.session.fabric.device, weights_only=True)
+        check(kept, training=self.training, path=path)
         self.network.load_state_dict(kept["network"])
         self.optimizer.load_state_dict(kept["optimizer"])
         self.scheduler.load_state_dict(kept["scheduler"])
+        fabric.strategy.precision.load_state_dict(kept["precision"])
         self.epoch, self.best, self.best_epoch = kept["epoch"], kept["best"], kept["best_epoch"]
         self.best_weights = kept["best_weights"]
 
     def save(self) -> None:
-        """Keep the state after an epoch: whole under its name, or not at all."""
-        path = self._checkpoint
-        if path is None or not self.session.fabric.is_global_zero:
+        """Keep the state after an epoch."""
+        fabric, path = self.session.fabric, self._checkpoint
+        if path is None or not fabric.is_global_zero:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {
+        state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "precision": fabric.strategy.precision.state_dict(),
             "epoch": self.epoch,
             "best": self.best,
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
         }
-        part = path.with_suffix(".part")
-        torch.save(content, part)
-        part.replace(path)
+        keep(path, state, training=self.training)
 
     @property
     def _checkpoint(self) -> Path | None:
         folder = self.session.checkpoints
         return None if folder is None else folder / f"{self.lesson.name}.pt"
+
+
+def _check_batches(lesson: Lesson, schedule: Schedule) -> None:
+    """Refuse batches of a single scan: batch normalisation cannot learn from one."""
+    together = min(schedule.batch_patients, len(lesson.patients))
+    if not together:
+        raise ValueError(f"{lesson.name}: expected patients to learn from, found none")
+    if not lesson.resting and together * lesson.fewest_scans < 2:
+        raise ValueError(f"{lesson.name}: expected two scans or more in every batch, found patients of one scan alone")
 
 
 def _optimizer(network: TemporalNetwork, schedule: Schedule) -> torch.optim.AdamW:

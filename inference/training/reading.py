@@ -43,7 +43,13 @@ class Reading(nn.Module):
 
 
 def arrange(examples: Sequence[Example], device: torch.device | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return places (E, T), lengths (E,) and, where all examples have them, days (E, T)."""
+    """Return places (E, T), lengths (E,) and, where all examples have them, days (E, T).
+
+    Raises:
+        ValueError: if there is no example.
+    """
+    if not examples:
+        raise ValueError("expected an example or more to be asked, found none")
     lengths = torch.tensor([len(each.places) for each in examples])
     places = torch.zeros((len(examples), int(lengths.max())), dtype=torch.long)
     days = torch.zeros(places.shape)
