@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from inference.bundle_parts import Calibration, Conformal, Novelty, OperatingPoint, Part, Probability, SaliencyEvidence
+from inference.bundle_parts import (
+    Calibration,
+    ChosenThreshold,
+    Conformal,
+    Novelty,
+    OperatingPoint,
+    Part,
+    Probability,
+    SaliencyEvidence,
+)
 from inference.selection import SelectionRule
 
 if TYPE_CHECKING:
@@ -62,7 +71,8 @@ class OutputDefinition(Part):
     meaning: str
     calibration: Calibration = Calibration()
     conformal: Conformal | None = None
-    operating_points: tuple[OperatingPoint, ...] = ()
+    thresholds: tuple[ChosenThreshold, ...] = ()  # fixed before any test was opened
+    operating_points: tuple[OperatingPoint, ...] = ()  # what they reached on unseen patients; empty: not measured
 
 
 class TrainingRanges(Part):

@@ -173,6 +173,14 @@ class PredictiveValues(Part):
     npv: Probability | None
 
 
+class ChosenThreshold(Part):
+    """A threshold on the calibrated probability as calibration patients fixed it, whatever it reaches elsewhere."""
+
+    name: str
+    threshold: Probability
+    target: Target | None = None
+
+
 class OperatingPoint(Part):
     """A threshold on the calibrated probability (positive: at or above it) and what it reached on unseen patients.
 

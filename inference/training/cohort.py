@@ -7,11 +7,12 @@ itself computes, so that training sees to the bit what serving sees. Volumes sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inference.training.labels import label_at
 
@@ -19,11 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
 UNKNOWN = -1
 MAX_SCANS = 6  # of a patient, the newest: what the network reads
 _VOLUMES, _INDEX = "volumes.bin", "index.npz"
+_PER_SCAN = ("volumes", "days", "first")  # the others are told per patient
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -40,6 +40,34 @@ class PatientScans:
     age_years: float = float("nan")  # at the newest scan
 
 
+class SomeScans:
+    """Some scans (S, Z, Y, X) of a larger array, in an order of their own; read when they are asked for.
+
+    A part of a hospital's patients is spread over a file that no memory holds: indexing copies what is asked for alone.
+    """
+
+    def __init__(self, whole: Volumes, places: NDArray[np.int64]) -> None:
+        """Keep which scans of the whole these are."""
+        self._whole, self._places = whole, places
+        self.shape: tuple[int, ...] = (len(places), *whole.shape[1:])
+        self.dtype: np.dtype[Any] = whole.dtype
+
+    def __len__(self) -> int:
+        """Return the number of scans."""
+        return len(self._places)
+
+    def __getitem__(self, which: Any) -> Any:
+        """Return scans as numpy would: one of them, or some by slice or places."""
+        return self._whole[self._places[which]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001 - numpy's protocol
+        """Read all of them."""
+        return np.asarray(self._whole[self._places], dtype=dtype)
+
+
+Volumes: TypeAlias = NDArray[np.uint8] | NDArray[np.float32] | SomeScans
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cohort:
     """Scans (S, Z, Y, X) of P patients; patient p owns scans `first[p]` to `first[p + 1] - 1`, oldest first.
@@ -48,7 +76,7 @@ class Cohort:
     at most 0; `event_days` is NaN where no event was observed.
     """
 
-    volumes: NDArray[np.uint8] | NDArray[np.float32]
+    volumes: Volumes
     first: NDArray[np.int64]  # (P + 1,)
     days: NDArray[np.int64]  # (S,)
     event_days: NDArray[np.float64]  # (P,)
@@ -92,11 +120,22 @@ class Cohort:
 
     def head(self, patients: int) -> Cohort:
         """Return the first patients only."""
-        count = min(patients, len(self))
-        scans = int(self.first[count])
-        ends = {"volumes": scans, "days": scans, "first": count + 1}
-        columns = {name: getattr(self, name)[: ends.get(name, count)] for name in _columns()}
-        return Cohort(**columns, synthetic=self.synthetic)
+        return self.subset(np.arange(min(patients, len(self))))
+
+    def subset(self, patients: NDArray[np.int64]) -> Cohort:
+        """Return these patients only, by their places, in this order; no volume is read."""
+        scans = np.array([scan for patient in patients for scan in self.scans(int(patient))], dtype=np.int64)
+        volumes: Volumes = SomeScans(self.volumes, scans)
+        if isinstance(self.volumes, np.ndarray) and len(scans) and bool((np.diff(scans) == 1).all()):
+            volumes = self.volumes[scans[0] : scans[-1] + 1]
+        per_patient = {name: getattr(self, name)[patients] for name in _columns() if name not in _PER_SCAN}
+        return replace(
+            self,
+            volumes=volumes,
+            days=self.days[scans],
+            first=np.concatenate([[0], np.cumsum(self.n_scans()[patients])]),
+            **per_patient,
+        )
 
 
 def write_cohort(folder: Path, patients: Iterable[PatientScans], *, synthetic: bool = False) -> Cohort:

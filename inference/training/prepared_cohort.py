@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from inference.training.cohort import Cohort, PatientScans, write_cohort
 from inference.training.eligibility import choose_all
 from inference.training.exclusions import INCLUDED, write_exclusions
 from inference.training.prepare import Job, Outcome, loaded_template, prepare_scans
+from inference.training.provenance import Provenance, TemplateUsed, write_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -107,7 +107,7 @@ def prepare_table(
     included = [each for each in chosen if not each.excluded]
     records = _records(chosen, rule, outcomes)
     _write_records(out, chosen, records, rule)
-    (out / "about.json").write_text(json.dumps(_about(table, rule, space), indent=2) + "\n", encoding="utf-8")
+    write_provenance(out, _provenance(table, rule, space))
     if not included:
         raise NoPatientError(f"{out}: expected at least one patient to be left, found none; see patients.csv")
     cohort = write_cohort(out, _patient_scans(included, outcomes, out / VOLUMES))
@@ -209,13 +209,13 @@ def quality_columns(outcome: Outcome) -> list[str]:
     return [*(f"{figure:.3f}" for figure in figures), " ".join(flag.code for flag in quality.flags)]
 
 
-def _about(table: CohortTable, rule: Rule, space: Space) -> dict[str, object]:
+def _provenance(table: CohortTable, rule: Rule, space: Space) -> Provenance:
     """Return what the cohort was made with."""
     template = loaded_template(space.template)
-    return {
-        "table": f"sha256:{hashlib.sha256(table.path.read_bytes()).hexdigest()}",
-        "rule": asdict(rule),
-        "shape": space.shape,
-        "template": {"name": template.name, "digest": template.digest},
-        "preprocessing_version": PREPROCESSING_VERSION,
-    }
+    return Provenance(
+        table=f"sha256:{hashlib.sha256(table.path.read_bytes()).hexdigest()}",
+        rule=rule,
+        shape=space.shape,
+        template=TemplateUsed(name=template.name, digest=template.digest),
+        preprocessing_version=PREPROCESSING_VERSION,
+    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from inference.bundle import (
     CARD,
@@ -17,11 +18,13 @@ from inference.bundle import (
     library_versions,
     save,
 )
-from inference.bundle_parts import Part
+from inference.bundle_parts import ChosenThreshold, Part
 from inference.evaluation.trust import LastScans, fit_trust
-from inference.models import Ensemble
+from inference.models import SIZES, Ensemble
 from inference.selection import SelectionRule
 from inference.training.answers import last_scans_logits
+from inference.training.cohort import MAX_SCANS
+from inference.training.eligibility import EARLY_POST_OP, PRE_OP, UNKNOWN
 from inference.training.labels import HORIZON_DAYS
 from inference.training.reading import cohort_block_means, encode_cohort
 
@@ -29,13 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from inference.bundle_parts import OperatingPoint
+    from inference.bundle_parts import OperatingPoint, SaliencyEvidence
     from inference.evaluation.evaluate import Evaluation
     from inference.evaluation.trust import Trust
-    from inference.models import TemporalNetwork
+    from inference.models import TemporalConfig, TemporalNetwork
     from inference.training.cohort import Cohort
 
 OUTPUT = "recurrence_365d"
+_NODE_KINDS = (PRE_OP, EARLY_POST_OP, "follow-up", UNKNOWN)
 # Percentiles of the gaps that were seen in training; outside of them a run is flagged.
 _GAP_PERCENTILES = (0.5, 99.5)
 
@@ -56,6 +60,18 @@ class About(Part):
     selection: SelectionRule  # which scans of a patient the networks were shown, in training and from now on
     slice_thickness_mm: tuple[float, float]  # that training saw
 
+    @model_validator(mode="after")
+    def _a_node_can_keep_it(self) -> About:
+        """Refuse a rule that no node can go by."""
+        rule = self.selection
+        if len(rule.roles) != 1 or rule.maximum is None or not rule.kinds:
+            msg = f"selection: expected one role, kinds and a maximum, found {rule.model_dump_json()}"
+            raise ValueError(msg)
+        if unknown := sorted(set(rule.kinds) - set(_NODE_KINDS)):
+            msg = f"selection.kinds: expected kinds that a node tells ({', '.join(_NODE_KINDS)}), found "
+            raise ValueError(f"{msg}{', '.join(unknown)}; prepare the scans with --kind follow-up")
+        return self
+
 
 def ensemble_and_trust(networks: Sequence[TemporalNetwork], calibration: Cohort) -> tuple[Ensemble, Trust]:
     """Return the networks as one, and what its answers are worth on patients that none of them has seen.
@@ -75,7 +91,7 @@ def ensemble_and_trust(networks: Sequence[TemporalNetwork], calibration: Cohort)
     return ensemble, fit_trust(answers, features.numpy(), whose, encoders=len(networks), blocks=blocks)
 
 
-def release(
+def release(  # noqa: PLR0913 - what was trained, fitted, said, measured and checked comes from five places
     folder: Path,
     ensemble: Ensemble,
     trust: Trust,
@@ -84,13 +100,23 @@ def release(
     training: Cohort,
     scores: Sequence[Score] = (),
     operating_points: Sequence[OperatingPoint] = (),
+    saliency: SaliencyEvidence | None = None,
 ) -> str:
-    """Write the bundle and return its digest; the card is written apart, since scores may need the bundle."""
+    """Write the bundle and return its digest; the card is written apart, since scores may need the bundle.
+
+    Raises:
+        ValueError: if phantoms were trained on and the bundle is to say that it was patients.
+    """
+    if training.synthetic and not about.synthetic_training_data:
+        raise ValueError(f"{about.name}: expected synthetic_training_data, for phantoms were trained on; found false")
     output = OutputDefinition(
         name=OUTPUT,
         meaning=f"recurrence or progression within {HORIZON_DAYS} days after the last scan",
         calibration=trust.calibration,
         conformal=trust.conformal,
+        thresholds=tuple(
+            ChosenThreshold(name=each.name, threshold=each.value, target=each.target) for each in trust.thresholds
+        ),
         operating_points=tuple(operating_points),
     )
     metadata = Metadata(
@@ -114,10 +140,22 @@ def release(
         training_ranges=training_ranges(training, about),
         selection=about.selection,
         novelty=trust.novelty.novelty,
+        saliency=saliency,
         scores=tuple(scores),
     )
-    definition = definition_of(ensemble)
+    definition = definition_of(ensemble, _size_of(ensemble.config))
     return save(folder, network=ensemble, definition=definition, metadata=metadata, known=trust.novelty.known)
+
+
+def _size_of(config: TemporalConfig) -> Literal["small", "published"]:
+    """Return the size whose shape a network has but for its width, heads and inputs."""
+    own = {"width", "outputs", "members", "channels", "time_gap"}
+    sizes: tuple[Literal["small", "published"], ...] = ("small", "published")
+    for size in sizes:
+        names = {each.name for each in fields(config)} - own
+        if all(getattr(config, name) == getattr(SIZES[size], name) for name in names):
+            return size
+    raise ValueError(f"bundle: expected a network of size {' or '.join(SIZES)}, found {config}")
 
 
 def write_card(folder: Path, text: str) -> None:
@@ -127,15 +165,21 @@ def write_card(folder: Path, text: str) -> None:
 
 
 def training_ranges(cohort: Cohort, about: About) -> TrainingRanges:
-    """Return what the networks saw of gaps, slices and numbers of scans."""
+    """Return what the networks saw of gaps, slices and numbers of scans.
+
+    Raises:
+        ValueError: if nobody has two scans.
+    """
     gaps = np.concatenate(
         [np.diff(cohort.days[scans.start : scans.stop]) for scans in map(cohort.scans, range(len(cohort)))]
     )
+    if not len(gaps):
+        raise ValueError("training ranges: expected patients with two scans or more, found one scan of each")
     low, high = np.percentile(gaps, _GAP_PERCENTILES)
     return TrainingRanges(
         gap_days=(float(np.floor(low)), float(np.ceil(high))),
         slice_thickness_mm=about.slice_thickness_mm,
-        n_scans=(1, int(cohort.n_scans().max())),
+        n_scans=(1, min(MAX_SCANS, int(cohort.n_scans().max()))),
     )
 
 
