@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from inference.models import SIZES, TemporalConfig, TemporalNetwork
-from inference.training.answers import last_scans_logits, order_accuracy, prefix_labels, recurrence_auroc
-from inference.training.arms import Arm, Effort, train_arm
+from inference.training.answers import (
+    last_scans_logits,
+    one_dropped_logits,
+    order_accuracies,
+    order_accuracy,
+    prefix_labels,
+    prefix_logits,
+    recurrence_auroc,
+)
 from inference.training.augment import Augmentation, augment
 from inference.training.cohort import Cohort
 from inference.training.examples import last_scans, order_of_windows, single_scans
-from inference.training.fit import EpochReport, Lesson, Schedule, Session, fit
+from inference.training.fit import EpochReport, Schedule, Session, fit
 from inference.training.lessons import heads_lesson, order_lesson, recurrence_lesson
 from inference.training.reading import encode_cohort
-from tests.factories.cohorts import cohort_of
-
-SCANS = np.array([3, 2, 4, 3, 6, 2, 5, 3, 4, 2, 3, 3])
-EVERYONE = np.arange(len(SCANS))
-SCHEDULE = Schedule(epochs=2, encoder_rate=1e-3, head_rate=1e-2, batch_patients=4)
-TINY = TemporalConfig(width=2, input_shape=(16, 16, 16), hidden=8, stem_kernel=3, members=2)
-
-
-def _network() -> TemporalNetwork:
-    torch.manual_seed(0)
-    return TemporalNetwork(TINY)
+from tests.factories.lessons import EVERYONE, SCHEDULE, brightening, cohort_of_noise, recurrence, tiny_network
 
 
 @pytest.fixture
 def cohort() -> Cohort:
-    """Return twelve patients whose scans get brighter with time, faster in those with an event; one is censored."""
-    rng = np.random.default_rng(0)
-    labels = np.array([0, 1] * 6, dtype=np.int8)
-    volumes, days = [], []
-    for label, count in zip(labels, SCANS, strict=True):
-        levels = 60 + np.arange(count) * (25 if label else 2)
-        volumes.append(levels[:, None, None, None] + rng.integers(0, 20, (count, 16, 16, 16)))
-        days.append(range(-100 * (int(count) - 1), 1, 100))
-    labels[-2] = -1
-    return cohort_of(np.concatenate(volumes).astype(np.uint8), days, labels.tolist())
-
-
-def _recurrence(cohort: Cohort) -> Lesson:
-    return recurrence_lesson(cohort, cohort, patients=EVERYONE)
+    """Return twelve patients whose scans get brighter with time."""
+    return brightening()
 
 
 def test_pretraining_lowers_the_loss_and_tells_each_epoch(cohort: Cohort) -> None:
@@ -54,7 +38,7 @@ def test_pretraining_lowers_the_loss_and_tells_each_epoch(cohort: Cohort) -> Non
     told: list[EpochReport] = []
     schedule = Schedule(epochs=6, encoder_rate=3e-3, head_rate=1e-2, batch_patients=4, patience=6)
     lesson = order_lesson(cohort, cohort, patients=EVERYONE)
-    network = fit(_network(), lesson, schedule, Session(report=told.append))
+    network = fit(tiny_network(), lesson, schedule, Session(report=told.append))
     assert [each.epoch for each in told] == list(range(6))
     assert told[-1].loss < told[0].loss
     assert order_accuracy(network, cohort) == pytest.approx(max(each.validation for each in told))
@@ -62,34 +46,14 @@ def test_pretraining_lowers_the_loss_and_tells_each_epoch(cohort: Cohort) -> Non
 
 def test_the_same_seed_gives_the_same_weights(cohort: Cohort) -> None:
     """Training is repeatable on one machine."""
-    first = fit(_network(), _recurrence(cohort), SCHEDULE, Session()).state_dict()
-    again = fit(_network(), _recurrence(cohort), SCHEDULE, Session()).state_dict()
+    first = fit(tiny_network(), recurrence(cohort), SCHEDULE, Session()).state_dict()
+    again = fit(tiny_network(), recurrence(cohort), SCHEDULE, Session()).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
-
-
-def test_a_run_that_was_stopped_ends_in_the_same_weights(cohort: Cohort, tmp_path: Path) -> None:
-    """After any epoch: what was learnt, drawn and scheduled goes on as if nothing had happened."""
-    schedule = replace(SCHEDULE, epochs=3)
-    whole = fit(_network(), _recurrence(cohort), schedule, Session()).state_dict()
-
-    class StoppedError(Exception):
-        """The power is gone."""
-
-    def stop(report: EpochReport) -> None:
-        if report.epoch == 1:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        fit(_network(), _recurrence(cohort), schedule, Session(checkpoints=tmp_path, report=stop))
-    told: list[EpochReport] = []
-    resumed = fit(_network(), _recurrence(cohort), schedule, Session(checkpoints=tmp_path, report=told.append))
-    assert [each.epoch for each in told] == [1, 2]
-    assert all(torch.equal(each, whole[name]) for name, each in resumed.state_dict().items())
 
 
 def test_refining_the_heads_leaves_the_encoder_alone(cohort: Cohort) -> None:
     """Only heads change, and validation never gets worse."""
-    network = fit(_network(), _recurrence(cohort), SCHEDULE, Session())
+    network = fit(tiny_network(), recurrence(cohort), SCHEDULE, Session())
     encoder = {name: each.clone() for name, each in network.encoder.state_dict().items()}
     before = recurrence_auroc(network, cohort)
     network = fit(network, heads_lesson(network, cohort, cohort, patients=EVERYONE), SCHEDULE, Session())
@@ -101,17 +65,17 @@ def test_training_stops_when_validation_no_longer_improves(cohort: Cohort) -> No
     """With no learning at all, the first epoch stays the best and patience ends the rest."""
     told: list[EpochReport] = []
     schedule = Schedule(epochs=10, encoder_rate=0.0, head_rate=0.0, batch_patients=12, patience=1, weight_decay=0.0)
-    network = _network()
+    network = tiny_network()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.momentum = 0.0
-    fit(network, _recurrence(cohort), schedule, Session(report=told.append))
+    fit(network, recurrence(cohort), schedule, Session(report=told.append))
     assert len(told) == 2
 
 
 def test_only_the_last_scans_are_read(cohort: Cohort) -> None:
     """A patient's answer from its last two scans does not depend on the older ones."""
-    network = _network().eval()
+    network = tiny_network().eval()
     features = encode_cohort(network, cohort)
     before = last_scans_logits(network, cohort, features)
     features[cohort.scans(2).start] += 100
@@ -119,26 +83,6 @@ def test_only_the_last_scans_are_read(cohort: Cohort) -> None:
     assert np.array_equal(before[1], after[1], equal_nan=True)
     assert not np.allclose(before[3, 2], after[3, 2])
     assert np.isnan(before[4, 2])
-
-
-@pytest.mark.parametrize("arm", Arm)
-def test_every_arm_trains_one_network(cohort: Cohort, arm: Arm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arms without a pretext spend its epochs on recurrence, so that all see as many updates."""
-    monkeypatch.setitem(SIZES, "tiny", TINY)
-    told: list[EpochReport] = []
-    effort = Effort(size="tiny", heads_epochs=1)
-    session = Session(report=told.append)
-    network = train_arm(arm, cohort, cohort, patients=EVERYONE[:8], effort=effort, seed=1, session=session)
-    assert not network.training
-    assert len([each for each in told if each.lesson != "heads"]) == 2
-
-
-def test_a_sham_pretext_shows_the_same_scans_without_their_order(cohort: Cohort) -> None:
-    """Same windows, same sequences; the labels are a coin's."""
-    true, sham = (order_of_windows(cohort, sham=each)(EVERYONE, np.random.default_rng(3)) for each in (False, True))
-    assert len(true) == len(sham)
-    assert np.mean([each.target for each in true]) == 0.5
-    assert 0.3 < np.mean([each.target == other.target for each, other in zip(true, sham, strict=True)]) < 0.7
 
 
 def test_a_single_scan_has_its_own_label(cohort: Cohort) -> None:
@@ -157,6 +101,38 @@ def test_patients_count_once_however_many_scans_they_have(cohort: Cohort) -> Non
     first, second = examples[:3], examples[3:]
     assert sum(each.weight for each in first) == pytest.approx(sum(each.weight for each in second))
     assert [len(each.places) for each in second] == [6, 5, 4, 3, 2, 1]
+
+
+def test_patients_count_once_however_many_of_their_single_scans_are_labelled() -> None:
+    """A scan 400 days before a censored end is known to be free, a later one is not; an event is not known early."""
+    cohort = cohort_of_noise([6, 6], [0, 1])
+    cohort.follow_up_days[0] = 365 - 200  # the three oldest of the first patient's scans are known, and the fourth
+    examples = single_scans(cohort)(np.arange(2), np.random.default_rng(0))
+    first, second = ([each for each in examples if (each.places[0] < 6) is wanted] for wanted in (True, False))
+    assert len(first) == 4
+    assert len(second) == 6
+    assert sum(each.weight for each in first) == pytest.approx(1.0)
+
+
+def test_of_more_than_six_scans_the_newest_six_are_read() -> None:
+    """A patient with eight scans trains and answers as the same patient cut to the newest six."""
+    long, network = cohort_of_noise([3, 8, 4, 7]), tiny_network().eval()
+    rows = np.array([*range(3), *range(5, 11), *range(11, 15), *range(16, 22)])
+    cut = replace(long, volumes=long.volumes[rows], days=long.days[rows], first=np.array([0, 3, 9, 13, 19]))
+    everyone, rng = np.arange(4), np.random.default_rng
+    for asked in (order_of_windows, last_scans, single_scans):
+        assert asked(long)(everyone, rng(1)) == asked(cut)(everyone, rng(1))
+    assert np.array_equal(prefix_labels(long), prefix_labels(cut))
+    seen, part = encode_cohort(network, long), encode_cohort(network, cut)
+    for answers in (last_scans_logits, prefix_logits, one_dropped_logits):
+        np.testing.assert_allclose(answers(network, long, seen), answers(network, cut, part), rtol=1e-4)
+    assert np.array_equal(order_accuracies(network, long), order_accuracies(network, cut))
+    for teach in (recurrence_lesson, order_lesson, partial(heads_lesson, network)):
+        first, second = (
+            teach(each, each, patients=everyone).scans(everyone, torch.Generator().manual_seed(0))
+            for each in (long, cut)
+        )
+        torch.testing.assert_close(first, second)
 
 
 def test_the_first_patients_of_a_cohort_are_a_cohort(cohort: Cohort) -> None:
