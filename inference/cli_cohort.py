@@ -24,7 +24,7 @@ from inference.training.exclusions import account, write_exclusions
 from inference.training.prepare import Space
 from inference.training.prepared_cohort import NoPatientError, prepare_table
 from inference.training.quality_sheet import worst_first, write_quality
-from inference.training.splits import Member, SplitError, SplitPlan, part_names, write_split
+from inference.training.splits import Member, SplitError, SplitPlan, one_sided, part_names, write_split
 from inference.training.splits import split as draw
 from inference.training.table_file import TableError
 
@@ -140,6 +140,8 @@ def split(file: Path, rule: Rule, out: Path, **options: Any) -> None:
     for name in part_names(drawn.plan):
         part = [labels[patient] for patient, where in drawn.parts.items() if where == name]
         click.echo(f"{name}: {len(part)} patients, {part.count(1)} with the event, {part.count(0)} without")
+    for warning in one_sided(members, drawn):
+        click.echo(f"warning: {warning}", err=True)
     click.echo(f"{out}: {drawn.digest}")
 
 

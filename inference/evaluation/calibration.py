@@ -5,9 +5,9 @@ scores a model on them must take others.
 
 Each group of numbers of scans {1, 2, 3, 4-6} has a slope and an intercept of its own, drawn towards the pooled fit as
 by a prior that is worth `PRIOR_EVENTS` patients of the rarer outcome: with much fewer a group answers as all together,
-with many more as itself. Where a patient stands in a group more than once (with 4, 5 and 6 scans), each row weighs so
-much less. A slope is never negative: logits that rank the wrong way round, as chance may have it with one scan, say
-nothing, and are not turned round.
+with many more as itself. Where a patient stands in a group more than once (with 4, 5 and 6 scans), each of its rows
+weighs so much less that it counts once, as one who stands there with 4 scans only. A slope is never negative: logits
+that rank the wrong way round, as chance may have it with one scan, say nothing, and are not turned round.
 """
 
 from __future__ import annotations
@@ -42,17 +42,25 @@ def platt_probabilities(logits: NDArray[np.float64], calibration: Calibration) -
     return _sigmoid(calibration.slope * logits + calibration.intercept)
 
 
-def fit_calibration(logits: Mapping[int, NDArray[np.float64]], labels: Mapping[int, NDArray[np.bool_]]) -> Calibration:
+def fit_calibration(
+    logits: Mapping[int, NDArray[np.float64]],
+    labels: Mapping[int, NDArray[np.bool_]],
+    patients: Mapping[int, NDArray[np.str_]],
+) -> Calibration:
     """Fit the pooled line, and one for each group that has patients.
 
     Args:
         logits: number of scans -> members' mean logits, one row per patient who has so many.
         labels: number of scans -> what happened to these patients.
+        patients: number of scans -> who they are.
 
     Raises:
         ValueError: if rows do not match, are not finite, or only one outcome is there.
     """
-    rows = {n_scans: _checked(n_scans, logits[n_scans], labels.get(n_scans)) for n_scans in sorted(logits)}
+    rows = {
+        n_scans: _checked(n_scans, logits[n_scans], labels.get(n_scans), patients.get(n_scans))
+        for n_scans in sorted(logits)
+    }
     pooled_rows = _joined(list(rows.values()))
     pooled = _newton(pooled_rows, None)
     prior = _prior(pooled_rows, pooled)
@@ -72,21 +80,23 @@ def fit_platt(logits: NDArray[np.float64], labels: NDArray[np.bool_]) -> Calibra
 
     Source: Platt, Probabilistic Outputs for Support Vector Machines, 1999.
     """
-    slope, intercept = _newton(_joined([_Rows(logits=logits, labels=labels, weights=np.ones(len(labels)))]), None)
+    everyone = np.arange(len(labels)).astype(np.str_)
+    slope, intercept = _newton(_joined([_checked(None, logits, labels, everyone)]), None)
     return Calibration(slope=float(slope), intercept=float(intercept))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Rows:
-    """Logits, what happened, and how much each row counts (all (N,))."""
+    """Logits, what happened, to whom, and how much each row counts (all (N,))."""
 
     logits: NDArray[np.float64]
     labels: NDArray[np.bool_]
+    patients: NDArray[np.str_]
     weights: NDArray[np.float64]
 
     @property
     def events(self) -> float:
-        """Return how many patients had an event."""
+        """Return how many patients had an event; one whose rows differ in label counts in part."""
         return float(self.weights[self.labels].sum())
 
     @property
@@ -103,31 +113,43 @@ class _Prior:
     precision: NDArray[np.float64]
 
 
-def _checked(n_scans: int, logits: NDArray[np.float64], labels: NDArray[np.bool_] | None) -> _Rows:
+def _checked(
+    n_scans: int | None,
+    logits: NDArray[np.float64],
+    labels: NDArray[np.bool_] | None,
+    patients: NDArray[np.str_] | None,
+) -> _Rows:
     """Return the rows of one number of scans.
 
     Raises:
         ValueError: if rows do not match or are not finite.
     """
+    where = "calibration" if n_scans is None else f"calibration, {n_scans} scans"
     if labels is None or logits.shape != labels.shape or logits.ndim != 1:
         found = "none" if labels is None else labels.shape
-        raise ValueError(f"calibration, {n_scans} scans: expected a label for each of {logits.shape}, found {found}")
+        raise ValueError(f"{where}: expected a label for each of {logits.shape}, found {found}")
+    if patients is None or logits.shape != patients.shape:
+        found = "none" if patients is None else patients.shape
+        raise ValueError(f"{where}: expected a patient for each of {logits.shape}, found {found}")
     if not np.isfinite(logits).all():
         odd = int((~np.isfinite(logits)).sum())
-        raise ValueError(f"calibration, {n_scans} scans: expected finite logits, found {odd} that are not")
-    return _Rows(logits=logits, labels=labels.astype(bool), weights=np.ones(len(logits)))
+        raise ValueError(f"{where}: expected finite logits, found {odd} that are not")
+    return _Rows(logits=logits, labels=labels.astype(bool), patients=patients, weights=np.ones(len(logits)))
 
 
 def _joined(parts: list[_Rows], *, one_outcome: bool = False) -> _Rows:
-    """Return the rows of several numbers of scans, each of them counting less, so that a patient counts once.
+    """Return the rows of several numbers of scans, each weighing one over its patient's rows: a patient counts once.
 
     Raises:
         ValueError: if only one outcome is there and that is not allowed.
     """
+    patients = np.concatenate([each.patients for each in parts]) if parts else np.zeros(0, dtype=np.str_)
+    _, whose, standing = np.unique(patients, return_inverse=True, return_counts=True)
     rows = _Rows(
         logits=np.concatenate([each.logits for each in parts]) if parts else np.zeros(0),
         labels=np.concatenate([each.labels for each in parts]) if parts else np.zeros(0, dtype=bool),
-        weights=np.concatenate([each.weights / len(parts) for each in parts]) if parts else np.zeros(0),
+        patients=patients,
+        weights=1.0 / standing[whose],
     )
     if not one_outcome and not (rows.events and rows.others):
         found = int(rows.labels.sum())

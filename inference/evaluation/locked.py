@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OPENINGS = "openings.jsonl"
-_DIGESTED = (".npz", ".csv", ".parquet", ".json")  # tables and indices; volumes count by name and size
+_TABLES = (".csv", ".parquet", ".json")  # wherever they lie
+_INDEX = ".npz"  # of the folder itself; below it, .npz files are prepared volumes
 
 
 class LockedTestError(Exception):
@@ -81,7 +82,8 @@ def count_openings(folder: Path) -> int:
 def folder_digest(folder: Path) -> str:
     """Return the SHA-256 over all files below a folder by name, the record of openings left out.
 
-    Tables and indices count with their bytes, anything else (volumes of many gigabytes) by its size.
+    Tables and the folder's own index count with their bytes, anything else (volumes of many gigabytes, in one file or
+    one by one in a folder of their own) by its size.
 
     Raises:
         OSError: if a file cannot be read.
@@ -89,7 +91,7 @@ def folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != OPENINGS):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        if path.suffix in _DIGESTED:
+        if path.suffix in _TABLES or (path.suffix == _INDEX and path.parent == folder):
             with path.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
         else:

@@ -80,7 +80,7 @@ def fit_trust(
     logits = {n_scans: answers.logits[n_scans - 1, who] for n_scans, who in answers.rows()}
     labels = {n_scans: answers.labels[who] == 1 for n_scans, who in answers.rows()}
     patients = {n_scans: answers.patients[who] for n_scans, who in answers.rows()}
-    calibration = fit_calibration(logits, labels)
+    calibration = fit_calibration(logits, labels, patients)
     final = answers.final(calibration)
     return Trust(
         calibration=calibration,

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TEST, CALIBRATION = "test", "calibration"
+_STUMBLES = {
+    TEST: "it cannot be evaluated",
+    CALIBRATION: "no probability can be calibrated on it",
+    "fold": "training validated on it has no score to choose by",
+}
 
 
 class SplitError(ValueError):
@@ -129,7 +134,8 @@ def split(members: Sequence[Member], plan: SplitPlan) -> Split:
     rng = np.random.default_rng(plan.seed)
     test = _test(ordered, plan, rng)
     rest = [each for each in ordered if each not in test]
-    share = plan.calibration / (1 - plan.test)  # of those who are left, so that it is the plan's share of all
+    # Of those who are left, so that it is the plan's share of all, however many whole sites and days took to the test.
+    share = min(1.0, plan.calibration * len(ordered) / max(1, len(rest)))
     calibration = set(_stratified(rest, share, rng))
     folded = [each for each in rest if each not in calibration]
     if len(folded) < plan.folds:
@@ -140,6 +146,28 @@ def split(members: Sequence[Member], plan: SplitPlan) -> Split:
     parts |= {each.patient: fold_name(place % plan.folds) for place, each in enumerate(dealt)}
     parts = dict(sorted(parts.items()))
     return Split(plan=plan, parts=parts, digest=split_digest(plan, parts))
+
+
+def one_sided(members: Sequence[Member], drawn: Split) -> tuple[str, ...]:
+    """Return a sentence for every part that lacks events or patients without: what a later step would stumble over.
+
+    Nothing is said where no outcome is known at all: the order pretext needs none.
+    """
+    labels: dict[str, list[int]] = {name: [] for name in part_names(drawn.plan)}
+    for each in members:
+        labels[drawn.parts[each.patient]].append(each.label)
+    if not any(label >= 0 for part in labels.values() for label in part):
+        return ()
+    asked = {TEST: drawn.plan.test > 0, CALIBRATION: drawn.plan.calibration > 0}
+    told = []
+    for name, found in labels.items():
+        if asked.get(name, True) and not (1 in found and 0 in found):
+            told.append(
+                f"{name}: expected patients with and without the event, found {found.count(1)} with and "
+                f"{found.count(0)} without; {_STUMBLES.get(name, _STUMBLES['fold'])}. Ask for fewer folds, "
+                "larger parts or more patients"
+            )
+    return tuple(told)
 
 
 def _test(members: Sequence[Member], plan: SplitPlan, rng: np.random.Generator) -> set[Member]:

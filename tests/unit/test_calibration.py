@@ -25,7 +25,13 @@ def distorted(patients: int, *, slope: float, intercept: float, seed: int) -> Ro
 def fit(rows: dict[int, Rows]) -> Calibration:
     """Fit on number of scans -> rows."""
     logits = {n_scans: each for n_scans, (each, _) in rows.items()}
-    return fit_calibration(logits, {n_scans: each for n_scans, (_, each) in rows.items()})
+    labels = {n_scans: each for n_scans, (_, each) in rows.items()}
+    return fit_calibration(logits, labels, {n_scans: named(len(each)) for n_scans, each in logits.items()})
+
+
+def named(patients: int) -> NDArray[np.str_]:
+    """Return so many patients, the same first ones whatever their number."""
+    return np.array([f"patient-{number}" for number in range(patients)], dtype=np.str_)
 
 
 def test_one_line_recovers_a_known_distortion() -> None:
@@ -42,7 +48,7 @@ def test_one_outcome_alone_is_refused(labels: list[bool]) -> None:
     with pytest.raises(ValueError, match="expected both classes"):
         fit_platt(np.zeros(len(told)), told)
     with pytest.raises(ValueError, match="expected both classes"):
-        fit_calibration({3: np.zeros(len(told))}, {3: told})
+        fit_calibration({3: np.zeros(len(told))}, {3: told}, {3: named(len(told))})
 
 
 def test_groups_with_many_events_keep_their_own_line() -> None:
@@ -86,6 +92,25 @@ def test_a_patient_with_four_five_and_six_scans_counts_once() -> None:
     assert many == (pytest.approx(few[0], abs=0.1), pytest.approx(few[1], abs=0.1))
 
 
+def test_a_patient_with_four_scans_only_counts_as_much_as_one_with_six() -> None:
+    """A tenth of the patients have 5 and 6 scans too, and say something else: they are a tenth of the group."""
+    few = 10
+    labels = np.arange(100) % 3 == 0
+    logits = np.linspace(-2, 2, 100)
+    found = fit(
+        {1: (logits, labels), 4: (logits, labels), 5: (logits[:few], labels[:few]), 6: (logits[:few], labels[:few])}
+    )
+    assert (found.groups[-1].n_patients, found.groups[-1].n_events) == (100, 34)
+    once = fit({1: (logits, labels), 4: (logits, labels)})
+    assert found.line(4) == (pytest.approx(once.line(4)[0], abs=1e-6), pytest.approx(once.line(4)[1], abs=1e-6))
+
+
+def test_rows_without_their_patients_are_refused() -> None:
+    """Without them nobody could count once."""
+    with pytest.raises(ValueError, match="calibration, 3 scans: expected a patient for each"):
+        fit_calibration({3: np.zeros(2)}, {3: np.array([True, False])}, {})
+
+
 def test_logits_that_rank_the_wrong_way_round_say_nothing() -> None:
     """The slope is 0 and everybody gets the base rate; nobody is turned round."""
     logits, labels = distorted(4000, slope=-1, intercept=-1, seed=8)
@@ -113,7 +138,7 @@ def test_rows_that_cannot_be_fitted_are_refused_by_their_number_of_scans(
 ) -> None:
     """The message says where."""
     with pytest.raises(ValueError, match="calibration, 3 scans: expected"):
-        fit_calibration(logits, labels)
+        fit_calibration(logits, labels, {3: named(2)})
 
 
 def test_a_number_of_scans_without_a_group_takes_the_pooled_line() -> None:

@@ -66,6 +66,22 @@ def test_the_digest_tells_other_data_apart(locked: Path) -> None:
     digests.add(folder_digest(locked))
     (locked / "volumes.bin").write_bytes(b"abcd")
     digests.add(folder_digest(locked))
-    assert len(digests) == 5
+    (locked / "shown.csv").write_text("a\n", encoding="utf-8")
+    digests.add(folder_digest(locked))
+    (locked / "shown.csv").write_text("b\n", encoding="utf-8")
+    digests.add(folder_digest(locked))
+    assert len(digests) == 7
     (locked / OPENINGS).write_text("{}\n", encoding="utf-8")
     assert folder_digest(locked) in digests
+
+
+def test_prepared_volumes_count_by_name_and_size_and_are_not_read(locked: Path) -> None:
+    """Many gigabytes lie beside the index of a prepared cohort: one that nobody may read can still be digested."""
+    volume = locked / "prepared" / "one.npz"
+    volume.parent.mkdir()
+    volume.write_bytes(b"abc")
+    before = folder_digest(locked)
+    volume.write_bytes(b"xyz")
+    assert folder_digest(locked) == before
+    volume.write_bytes(b"longer")
+    assert folder_digest(locked) != before

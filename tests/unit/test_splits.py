@@ -14,7 +14,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from inference.training.splits import Member, SplitError, SplitPlan, part_names, read_split, split, write_split
+from inference.training.splits import (
+    Member,
+    SplitError,
+    SplitPlan,
+    one_sided,
+    part_names,
+    read_split,
+    split,
+    write_split,
+)
 
 MEMBERS = st.lists(
     st.builds(
@@ -83,6 +92,25 @@ def test_parts_have_the_size_and_the_share_of_events_asked_for() -> None:
     events = Counter(drawn.parts[each.patient] for each in members if each.label)
     assert (events["test"], events["calibration"]) == (8, 4)
     assert {events[f"fold-{fold}"] for fold in range(5)} <= {5, 6}
+
+
+def test_calibration_keeps_its_share_of_all_where_whole_sites_take_more_than_planned() -> None:
+    """Two sites of a hundred each: the test takes one of them, calibration a tenth of all two hundred."""
+    members = [replace(each, site=("north", "south")[number % 2]) for number, each in enumerate(some(200, 60))]
+    drawn = split(members, SplitPlan(test_by="site", test=0.2, calibration=0.1))
+    parts = Counter(drawn.parts.values())
+    assert (parts["test"], parts["calibration"]) == (100, 20)
+
+
+def test_parts_without_an_event_are_named_with_what_they_break() -> None:
+    """Three events cannot serve seven parts; sixty can, and where no outcome is known there is nothing to say."""
+    few, many = some(30, 3), some(200, 60)
+    told = one_sided(few, split(few, SplitPlan()))
+    assert len(told) >= 4
+    assert any("found 0 with" in each and "no score to choose by" in each for each in told)
+    assert one_sided(many, split(many, SplitPlan())) == ()
+    unknown = [replace(each, label=-1) for each in few]
+    assert one_sided(unknown, split(unknown, SplitPlan())) == ()
 
 
 def test_another_seed_draws_other_parts() -> None:
