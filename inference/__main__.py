@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from inference.cli_cohort import prepare, table
-from inference.cli_experiment import evaluate_command, export, reproduce
+from inference.cli_evaluate import evaluate_command
+from inference.cli_experiment import reproduce
+from inference.cli_export import export
 from inference.cli_phantom_study import phantom_parity, phantom_protocol, phantom_residuals
 from inference.cli_predict import benchmark, phantom, predict
 from inference.cli_saliency import saliency_check_command

@@ -62,6 +62,10 @@ class Ensemble(nn.Module):
         """Return the members' mean logits (B, outputs) of volumes (B, T, C, Z, Y, X), as each of them reads them."""
         return torch.stack([each(volumes, lengths) for each in self._members()]).mean(dim=0)
 
+    def apart(self) -> Iterator[TemporalNetwork]:
+        """Yield the members, each a network with one head that can be asked alone."""
+        yield from self._members()
+
     def _members(self) -> Iterator[TemporalNetwork]:
         for each in self.networks:
             assert isinstance(each, TemporalNetwork)  # noqa: S101 - a ModuleList forgets what it holds

@@ -19,12 +19,14 @@ from inference.bundle import (
     save,
 )
 from inference.bundle_parts import ChosenThreshold, Part
+from inference.evaluation.operating import reached
 from inference.evaluation.trust import LastScans, fit_trust
 from inference.models import SIZES, Ensemble
 from inference.selection import SelectionRule
 from inference.training.answers import last_scans_logits
 from inference.training.cohort import MAX_SCANS
 from inference.training.eligibility import EARLY_POST_OP, PRE_OP, UNKNOWN
+from inference.training.known_patients import IN_BUNDLE
 from inference.training.labels import HORIZON_DAYS
 from inference.training.reading import cohort_block_means, encode_cohort
 
@@ -32,8 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from inference.bundle import Bundle
     from inference.bundle_parts import OperatingPoint, SaliencyEvidence
     from inference.evaluation.evaluate import Evaluation
+    from inference.evaluation.operating import Threshold
+    from inference.evaluation.predictions import Predictions
     from inference.evaluation.trust import Trust
     from inference.models import TemporalConfig, TemporalNetwork
     from inference.training.cohort import Cohort
@@ -77,10 +82,13 @@ def ensemble_and_trust(networks: Sequence[TemporalNetwork], calibration: Cohort)
     """Return the networks as one, and what its answers are worth on patients that none of them has seen.
 
     Raises:
-        ValueError: if the networks differ in shape, or the calibration patients are too few or of one outcome only.
+        ValueError: if the networks differ in shape or see no difference between scans, or the calibration patients are
+            too few or of one outcome only.
     """
     ensemble = Ensemble.of(networks)
     features = encode_cohort(ensemble, calibration)
+    if not bool((features != features[0]).any()):
+        raise ValueError("ensemble: expected features that differ between scans, found the same of every scan")
     answers = LastScans(
         logits=last_scans_logits(ensemble, calibration, features),
         labels=calibration.labels,
@@ -202,6 +210,31 @@ def scores_of(evaluation: Evaluation) -> tuple[Score, ...]:
         for point in curve.points[evaluation.plan.delivered]
         if point.brier is not None and point.ece is not None
     )
+
+
+def with_scores(
+    bundle: Bundle, folder: Path, evaluation: Evaluation, test: Predictions, *, thresholds: Sequence[Threshold]
+) -> str:
+    """Write a bundle anew with its scores on the test and what its thresholds reached there; return the new digest.
+
+    Whom it has seen goes along; the card is written apart.
+
+    Raises:
+        ValueError: if the test holds one outcome only.
+    """
+    delivered, output = test.logits[evaluation.plan.delivered].mean(axis=0), bundle.metadata.outputs[0]
+    answers = LastScans(logits=delivered, labels=test.labels, patients=test.patients)
+    final = answers.final(output.calibration)
+    points = tuple(reached(each, *final, prevalence=evaluation.plan.prevalence) for each in thresholds)
+    output = output.model_copy(update={"operating_points": points})
+    metadata = bundle.metadata.model_copy(update={"scores": scores_of(evaluation), "outputs": (output,)})
+    seen = bundle.folder / IN_BUNDLE
+    told = seen.read_bytes() if seen.is_file() else None
+    digest = save(folder, network=bundle.network, definition=bundle.definition, metadata=metadata, known=bundle.known)
+    if told is not None:
+        (folder / IN_BUNDLE).parent.mkdir(exist_ok=True)
+        (folder / IN_BUNDLE).write_bytes(told)
+    return digest
 
 
 def _data_format(shape: tuple[int, int, int], roles: tuple[str, ...]) -> dict[str, Any]:
