@@ -5,6 +5,7 @@ torchrun --nproc_per_node=2 tests/factories/two_devices.py FOLDER
 
 from __future__ import annotations
 
+import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ SCANS = (1, 1, 1, 1, 3, 4, 3, 4, 2)  # four patients without an order to ask abo
 
 
 def main(folder: Path) -> None:
-    """Run the three rounds, the last of them with a score that differs between devices."""
+    """Run the three rounds, one of them again from its checkpoint, the last with scores that differ between devices."""
     torch.set_num_threads(1)
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
     fabric.launch()
@@ -37,8 +38,10 @@ def main(folder: Path) -> None:
     schedule = Schedule(epochs=2, encoder_rate=1e-3, head_rate=1e-2, batch_patients=1)
     network = fit(network, order_lesson(cohort, cohort, patients=everyone), schedule, session)
     schedule = replace(schedule, batch_patients=2)
-    network = fit(network, recurrence_lesson(cohort, cohort, patients=everyone), schedule, session)
+    start, lesson = copy.deepcopy(network), recurrence_lesson(cohort, cohort, patients=everyone)
+    network = fit(network, lesson, schedule, session)
     _keep(network, folder / f"recurrence-{rank}.pt")
+    _keep(fit(start, lesson, schedule, session), folder / f"resumed-{rank}.pt")
     scores = iter([0.1, 0.5, 0.4] if rank == 0 else [0.9, 0.5, 0.6])
     heads = replace(heads_lesson(network, cohort, cohort, patients=everyone), score=lambda _: next(scores))
     _keep(fit(network, heads, schedule, session), folder / f"heads-{rank}.pt")

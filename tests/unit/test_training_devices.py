@@ -21,6 +21,11 @@ def test_two_devices_end_with_the_same_network(tmp_path: Path) -> None:
         [*run, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    for name in ("recurrence", "heads"):
-        first, second = (torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
-        assert [key for key in first if not torch.equal(first[key], second[key])] == []
+    left = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.pt")}
+    for first, second in (
+        ("recurrence-0", "recurrence-1"),
+        ("recurrence-0", "resumed-0"),
+        ("resumed-0", "resumed-1"),
+        ("heads-0", "heads-1"),
+    ):
+        assert [key for key in left[first] if not torch.equal(left[first][key], left[second][key])] == []
