@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from inference.training.checkpoint import check, keep, recall, weights_digest
@@ -139,6 +139,7 @@ class _Learner:
         """Learn from every patient once, score, tell, and keep the weights if they are the best so far."""
         fabric, name = self.session.fabric, self.lesson.name
         loss = self._mean([self._step(batch, *each) for batch, each in self._seeded_batches()])
+        self._finite(float(nn.utils.get_total_norm(list(self.network.parameters()))), "norm of the weights")
         self._share_statistics()
         score = self._score()
         self.session.report(EpochReport(lesson=name, epoch=self.epoch, loss=loss, validation=score))
@@ -191,7 +192,7 @@ class _Learner:
         loss = weighted_loss(self.module(scans.to(fabric.device), places, lengths, days), examples)
         self.stepper.zero_grad()
         fabric.backward(loss)
-        # What is not finite is a scaler's to skip under 16-mixed, and shows in the epoch's loss elsewhere.
+        # What is not finite is a scaler's to skip under 16-mixed, and shows in the epoch's weights elsewhere.
         fabric.clip_gradients(self.module, self.stepper, max_norm=GRADIENT_CLIP, error_if_nonfinite=False)
         self.stepper.step()
         self.scheduler.step()

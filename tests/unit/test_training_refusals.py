@@ -13,7 +13,7 @@ from inference.training.answers import (
     recurrence_auroc,
 )
 from inference.training.cohort import Cohort
-from inference.training.fit import Session, fit
+from inference.training.fit import Schedule, Session, fit
 from inference.training.lessons import heads_lesson, order_lesson, recurrence_lesson
 from inference.training.reading import encode_cohort
 from tests.factories.lessons import EVERYONE, SCHEDULE, TINY, brightening, cohort_of_noise, recurrence, tiny_network
@@ -38,6 +38,13 @@ def test_a_loss_that_is_no_number_ends_the_training(cohort: Cohort) -> None:
     lesson = replace(lesson, scans=lambda batch, generator: recurrence(cohort).scans(batch, generator) * float("nan"))
     with pytest.raises(ValueError, match="recurrence, epoch 1: expected a finite training loss, found nan"):
         fit(tiny_network(), lesson, SCHEDULE, Session())
+
+
+def test_weights_that_are_no_numbers_end_the_training(cohort: Cohort) -> None:
+    """The last step of all can ruin them, after a loss that was finite; their guesses are half right."""
+    ruinous = Schedule(epochs=1, encoder_rate=1e-3, head_rate=float("inf"), batch_patients=len(EVERYONE))
+    with pytest.raises(ValueError, match="order, epoch 1: expected a finite norm of the weights, found nan"):
+        fit(tiny_network(), order_lesson(cohort, cohort, patients=EVERYONE), ruinous, Session())
 
 
 def test_validation_without_both_outcomes_is_refused_before_training(cohort: Cohort) -> None:
