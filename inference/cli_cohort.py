@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from inference.bundle_files import BundleError, read_metadata, shipped
+from inference.cli_parts import refuse_unwritable
 from inference.models import SIZES
 from inference.preprocess import TemplateError
 from inference.training.cohort_table import ROLES, CohortTable, read_table
@@ -32,7 +33,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _OUT = click.Path(path_type=Path)
 _console = Console(stderr=True)
-_KIND_HELP = "Scans after 72 hours (day 4 on), as the node's follow-ups, or from the second day after surgery on."
+_KIND_HELP = (
+    "Scans after 72 hours (day 4 on), as the node's follow-ups, or from the second day after surgery on: for research "
+    "only, no node tells this kind, so no bundle can be exported."
+)
 _RULE_OPTIONS = (
     click.option("--role", type=click.Choice(ROLES), default="FLAIR", show_default=True, help="Which series is read."),
     click.option("--kind", type=click.Choice(get_args(Kind)), default="follow-up", show_default=True, help=_KIND_HELP),
@@ -105,7 +109,7 @@ def check(file: Path, rule: Rule, report: Path | None) -> None:
 @click.argument("file", type=_FILE)
 @rule_options
 @click.option("--out", type=_OUT, required=True, help="File for the split: patient -> part, with a digest (JSON).")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws other parts.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed draws other parts.")
 @click.option(
     "--test-by",
     type=click.Choice(["patient", "site", "date"]),
@@ -119,6 +123,7 @@ def check(file: Path, rule: Rule, report: Path | None) -> None:
 @click.option("--test-site", "test_sites", multiple=True, help="A site of the test (default: sites are drawn).")
 def split(file: Path, rule: Rule, out: Path, **options: Any) -> None:
     """Draw the locked test, the calibration part and the folds: by patient always, balanced for the label."""
+    refuse_unwritable(out, "--out")
     chosen = [each for each in choose_all(_read(file).patients, rule) if not each.excluded]
     members = [
         Member(

@@ -15,9 +15,10 @@ import click
 from inference.bundle import Bundle, BundleError, load
 from inference.bundle_files import read_metadata
 from inference.cli_export import development
-from inference.cli_parts import load_network, read_part, refuse_other_grid, refuse_shared, split_file
+from inference.cli_parts import load_network, make_folder, read_part, refuse_other_grid, refuse_shared, split_file
 from inference.cli_training import FILE, FOLDER, OUT, bundle_folder
 from inference.evaluation.answers import final_answers
+from inference.evaluation.baselines import BASELINES
 from inference.evaluation.bootstrap import Sampling
 from inference.evaluation.calibration import calibrate
 from inference.evaluation.card import model_card
@@ -32,6 +33,7 @@ from inference.training.cohort import Cohort
 from inference.training.experiment import answer
 from inference.training.known_patients import IN_BUNDLE, read_known, shared
 from inference.training.landmark_answers import landmark_answers
+from inference.training.provenance import ProvenanceError, made_with
 from inference.training.release import with_scores, write_card
 from inference.training.splits import CALIBRATION, TEST
 
@@ -63,10 +65,14 @@ _LANDMARKS = "landmarks.json"
 )
 def evaluate_command(*, prevalence: float, final: str | None, out: Path, **how: Any) -> None:
     """Evaluate a bundle on a locked cohort, beside other arms: report.md, report.json and pictures."""
+    if not (final and final.strip()):
+        _open(how["test"], final)  # which refuses
     judged = _judged(how)
+    make_folder(out, "--out")
     try:
         validation = answer("validation", judged.validation, judged.networks)
-        final_answers(validation, _BUNDLE)  # both outcomes are there, and every patient was answered
+        for arm in judged.networks:
+            final_answers(validation, arm)  # both outcomes are there, and every patient was answered
         openings = [_open(folder, final) for folder in judged.folders]
         tables = [answer(name, each, judged.networks) for name, each in judged.tests.items()]
         evaluation = _evaluate(judged, tables, validation, openings, prevalence)
@@ -99,8 +105,9 @@ def _judged(how: dict[str, Any]) -> _Judged:
         raise click.ClickException(str(error)) from error
     networks: dict[str, Sequence[Network]] = {_BUNDLE: _members(bundle.network)}
     for name, paths in map(_named, how["arms"]):
-        if name in networks:
-            raise click.UsageError(f"--arm {name}: expected every name once, and not {_BUNDLE!r}")
+        if name in (*networks, *BASELINES):
+            taken = ", ".join((_BUNDLE, *BASELINES))
+            raise click.UsageError(f"--arm {name}: expected every name once, and none of {taken}")
         networks[name] = _weights(paths, name, bundle.definition.size)
     split = split_file(how["split"])
     if split is None and how["validation"] is None:
@@ -114,15 +121,17 @@ def _judged(how: dict[str, Any]) -> _Judged:
         refuse_other_grid(cohort, bundle.metadata.input_shape, name)
     for name, cohort in tests.items():
         refuse_shared(cohort, validation, (name, "validation"))
+    folders = (how["test"], *how["shifted"])
+    remarks = [*_never_seen(bundle, tests), *_made_alike(bundle, tests, folders)]
     if how["scored"] is not None and tests[TEST].synthetic != bundle.metadata.synthetic_training_data:
         raise click.UsageError("--scored: expected patients for a bundle of patients, phantoms for one of phantoms")
     return _Judged(
         bundle=bundle,
         networks=networks,
         tests=tests,
-        folders=(how["test"], *how["shifted"]),
+        folders=folders,
         validation=validation,
-        remarks=_never_seen(bundle, tests),
+        remarks=tuple(remarks),
     )
 
 
@@ -143,6 +152,22 @@ def _never_seen(bundle: Bundle, tests: dict[str, Cohort]) -> tuple[str, ...]:
         if found := shared(known, cohort.patients.tolist()):
             raise click.ClickException(f"{name}: expected patients new to the bundle, found {found} it saw")
     return ()
+
+
+def _made_alike(bundle: Bundle, tests: dict[str, Cohort], folders: Sequence[Path]) -> list[str]:
+    """Refuse scans of another role or in another space than the bundle reads; remark where others were shown."""
+    told, remarks = bundle.metadata, []
+    for (name, cohort), folder in zip(tests.items(), folders, strict=True):
+        try:
+            made = made_with(folder, cohort)
+        except ProvenanceError as error:
+            raise click.ClickException(str(error)) from error
+        found, expected = (made.selection.roles, made.template), (told.roles, told.template)
+        if found != expected:
+            raise click.ClickException(f"{name}: expected scans of {expected} as the bundle reads, found {found}")
+        if not cohort.synthetic and made.selection != told.selection:
+            remarks.append(f"{name}: its scans were chosen by another rule than the bundle's: {made.selection}.")
+    return remarks
 
 
 def _open(folder: Path, final: str | None) -> Opening:

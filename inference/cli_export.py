@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from inference.bundle_files import BundleError, Metadata, read_metadata
-from inference.cli_parts import load_network, read_part, refuse_other_grid, refuse_shared, split_file
+from inference.cli_parts import load_network, make_folder, read_part, refuse_other_grid, refuse_shared, split_file
 from inference.cli_training import FILE, FOLDER, OUT
 from inference.evaluation.card import Development, model_card
 from inference.models import SIZES, TemporalNetwork
@@ -52,6 +52,7 @@ def export(*, weights: tuple[Path, ...], about: Path, size: str, out: Path, **ho
     for cohort, name in ((learnt_from, "--training"), (calibrated_on, "--calibration")):
         refuse_other_grid(cohort, networks[0].config.input_shape, name)
     seen = _seen(weights, learnt_from, calibrated_on)
+    make_folder(out, "--out")
     digest = _release(out, networks, said, learnt_from, calibrated_on)
     write_known(out / IN_BUNDLE, [*seen, hashed(calibrated_on.patients.tolist())])
     metadata = read_metadata(out)

@@ -76,6 +76,14 @@ def refuse_unwritable(path: Path, option: str) -> None:
         raise click.UsageError(f"{option}: expected a file in a folder that exists, found {found}")
 
 
+def make_folder(path: Path, option: str) -> None:
+    """Make a folder before hours are spent on what goes there, or a test is opened for it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"{option}: expected a folder that can be written, found {error.strerror}") from error
+
+
 def load_state(path: Path) -> dict[str, Tensor]:
     """Load weights by name, nothing but tensors."""
     try:

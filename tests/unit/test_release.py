@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from inference.bundle import load
+from inference.bundle_parts import SaliencyEvidence, SaliencyMethod
 from inference.evaluation.card import Development, model_card
-from inference.models import SIZES, TemporalConfig, TemporalNetwork
+from inference.models import SIZES, Ensemble, TemporalConfig, TemporalNetwork
 from inference.selection import SelectionRule
 from inference.training.release import About, ensemble_and_trust, release, write_card
 from tests.factories.cohorts import cohort_of
@@ -46,19 +48,51 @@ def test_a_released_ensemble_loads_and_says_what_it_is(tmp_path: Path) -> None:
     config = SIZES["small"]
     networks = [TemporalNetwork(TemporalConfig(**{**_fields(config), "width": 2})) for _ in range(2)]
     ensemble, trust = ensemble_and_trust(networks, cohort)
-    digest = release(tmp_path, ensemble, trust, about(), training=cohort)
+    checked = SaliencyEvidence(method=SaliencyMethod.OCCLUSION, delivered_by_default=False, evidence="too few cases")
+    digest = release(tmp_path, ensemble, trust, about(), training=cohort, saliency=checked)
     how = Development(architecture="Two.", splits="Split.", choice="Chosen.", validation={}, command="make it")
     bundle = load(tmp_path, expected_digest=digest)
     write_card(tmp_path, model_card(bundle.metadata, how))
 
     assert bundle.definition.members == 2
     assert bundle.metadata.selection == about().selection
+    assert bundle.metadata.saliency == checked
+    fixed = {each.name: each.threshold for each in bundle.metadata.outputs[0].thresholds}
+    assert fixed == {each.name: each.value for each in trust.thresholds}
     assert bundle.metadata.training_ranges.gap_days == (100, 100)
     assert bundle.metadata.training_ranges.n_scans == (1, 4)
     card = (tmp_path / "docs/README.md").read_text()
     assert "# our_recurrence 1.0.0" in card
     assert "synthetic" not in card.lower()
     assert "Not measured: the locked test was not opened" in card
+
+    with pytest.raises(ValueError, match="phantoms were trained on"):
+        release(tmp_path / "sold", ensemble, trust, about(), training=replace(cohort, synthetic=True))
+    large = [TemporalNetwork(replace(SIZES["published"], width=2)) for _ in range(2)]
+    release(tmp_path / "large", Ensemble.of(large), trust, about(), training=cohort)
+    assert load(tmp_path / "large").definition.size == "published"
+
+
+def test_networks_that_see_no_difference_are_refused() -> None:
+    """Nothing can be said of what is new to them."""
+    volumes = np.zeros((12, *TINY.input_shape), dtype=np.uint8)
+    cohort = cohort_of(volumes, [[-100, 0]] * 6, [0, 1] * 3)
+    with pytest.raises(ValueError, match="the same of every scan"):
+        ensemble_and_trust([TemporalNetwork(TINY)], cohort)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (SelectionRule(roles=("FLAIR",), kinds=("post-op",), maximum=6), "expected kinds that a node tells"),
+        (SelectionRule(roles=("FLAIR",), kinds=("follow-up",)), "a maximum"),
+        (SelectionRule(kinds=("follow-up",), maximum=6), "expected one role"),
+    ],
+)
+def test_a_rule_that_no_node_can_keep_is_refused(rule: SelectionRule, message: str) -> None:
+    """A bundle pins it for every node that serves it."""
+    with pytest.raises(ValidationError, match=message):
+        about(selection=rule)
 
 
 def test_a_name_that_is_no_folder_s_is_refused() -> None:

@@ -210,6 +210,29 @@ def check_the_scored_bundle(folder: Path, said: Result) -> None:
     assert (folder / IN_BUNDLE).is_file()
 
 
+def test_another_population_is_opened_on_its_own_record(hospital: Hospital, tmp_path: Path) -> None:
+    """It stands in the report under its folder's name; scans chosen by another rule are remarked on."""
+    write_prepared(tmp_path / "elsewhere", range(300, 312), rule=Rule(role="FLAIR", min_gap_days=30))
+    options = ("--shifted", str(tmp_path / "elsewhere"), "--final", "both")
+    result = hospital.evaluate(tmp_path / "report", *hospital.split(), *options)
+    assert result.exit_code == 0, result.output
+    assert count_openings(tmp_path / "elsewhere") == 1
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [(each["name"], each["n_patients"]) for each in told["shifted"]] == [("elsewhere", 12)]
+    assert any("elsewhere: its scans were chosen by another rule" in each for each in told["warnings"])
+
+
+def test_a_bundle_that_does_not_say_whom_it_has_seen_is_remarked_on(hospital: Hospital, tmp_path: Path) -> None:
+    """It may have left the hospital without the file."""
+    shutil.copytree(hospital.folder / "bundle", tmp_path / "bundle")
+    (tmp_path / "bundle" / IN_BUNDLE).unlink()
+    options = ("--bundle", str(tmp_path / "bundle"), "--final", "remarked")
+    result = hospital.evaluate(tmp_path / "report", *hospital.split(), *options)
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert any("nobody checked that the test is new to it" in each for each in told["warnings"])
+
+
 def test_weights_know_whom_they_have_seen(hospital: Hospital) -> None:
     """Both folds and nobody else: not the calibration part, not the test."""
     parts = read_split(hospital.folder / "split.json").parts
@@ -245,6 +268,9 @@ def test_patients_that_the_bundle_has_seen_are_no_test(hospital: Hospital, tmp_p
         (("--arm", "order={folder}/about.yaml"), "expected weights"),
         (("--shifted", "{folder}/coarse"), "expected scans of"),
         (("--shifted", "{folder}/scans"), "expected a cohort"),
+        (("--shifted", "{folder}/t1"), "expected scans of (('FLAIR',), 'mni152')"),
+        (("--arm", "gap only={folder}/0.pt"), "expected every name once"),
+        (("--out", "{folder}/table.csv"), "--out: expected a folder that can be written"),
     ],
 )
 def test_what_is_wrong_is_found_before_the_test_is_opened(
@@ -252,6 +278,7 @@ def test_what_is_wrong_is_found_before_the_test_is_opened(
 ) -> None:
     """An opening counts for ever."""
     write_prepared(hospital.folder / "coarse", range(200, 204), shape=(12, 16, 12))
+    write_prepared(hospital.folder / "t1", range(200, 202), rule=Rule(role="T1"))
     before = count_openings(hospital.folder / "cohort")
     filled = [each.format(folder=hospital.folder) for each in options]
     result = hospital.evaluate(tmp_path / "report", *hospital.split(), "--final", "no", *filled)
@@ -388,6 +415,15 @@ def test_time_gap_weights_are_exported_and_compared(hospital: Hospital, tmp_path
     assert compared.exit_code == 0, compared.output
     again = run("finetune", *cohort, "--weights", str(tmp_path / "gap.pt"), *made)
     assert "expected weights of this size and width" in again.output
+
+
+@pytest.mark.parametrize(("option", "value"), [("--seed", "-1"), ("--out", "{folder}/no/split.json")])
+def test_a_split_that_cannot_be_drawn_or_written_is_refused(hospital: Hospital, option: str, value: str) -> None:
+    """Before the table is read."""
+    out = ("--out", hospital.path("other.json"), option, value.format(folder=hospital.folder))
+    result = run("table", "split", hospital.path("table.csv"), *out)
+    assert result.exit_code == 2
+    assert option in result.output
 
 
 def test_a_part_of_a_cohort_reads_only_its_own_scans(tmp_path: Path) -> None:
