@@ -9,6 +9,7 @@ bundle that leaves the hospital goes without the file. No digest covers it.
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ _HEAD = (
     "# Keyed hashes (HMAC-SHA-256) of the IDs of all patients that were used to make this: a line each, key and hash.\n"
     "# Whoever guesses an ID can check it here. Delete this file before it leaves the hospital.\n"
 )
+_LINE = re.compile(r"(?P<key>[0-9a-f]{32}) (?P<hash>[0-9a-f]{64})")
 
 Known = dict[str, frozenset[str]]  # key -> hashes under it
 
@@ -44,10 +46,14 @@ def read_known(path: Path) -> Known | None:
     """
     if not path.is_file():
         return None
-    lines = [line.split() for line in path.read_text("ascii").splitlines() if not line.startswith("#")]
-    if wrong := [line for line in lines if len(line) != 2]:
-        raise ValueError(f"{path}: expected a key and a hash a line, found {len(wrong)} other lines")
-    return {key: frozenset(each for of, each in lines if of == key) for key in dict.fromkeys(key for key, _ in lines)}
+    known: dict[str, set[str]] = {}
+    for number, line in enumerate(path.read_text("ascii", errors="replace").splitlines(), start=1):
+        if line.startswith("#"):
+            continue
+        if (found := _LINE.fullmatch(line)) is None:
+            raise ValueError(f"{path}: expected a key and a hash a line, found something else in line {number}")
+        known.setdefault(found["key"], set()).add(found["hash"])
+    return {key: frozenset(hashes) for key, hashes in known.items()}
 
 
 def write_known(path: Path, known: Iterable[Known]) -> None:

@@ -95,7 +95,10 @@ class Split(BaseModel):
             SplitError: if a patient has no part.
         """
         if missing := [each for each in patients if str(each) not in self.parts]:
-            raise SplitError(f"split: expected a part for every patient, found none for {len(missing)} of them")
+            raise SplitError(
+                f"split: expected a part for every patient, found none for {len(missing)} of {len(patients)}; draw it from "
+                "the cohort's own table, under the rule that prepared it"
+            )
         found: dict[str, list[int]] = {name: [] for name in part_names(self.plan)}
         for place, each in enumerate(patients):
             found[self.parts[str(each)]].append(place)

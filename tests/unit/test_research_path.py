@@ -248,6 +248,22 @@ def test_weights_know_whom_they_have_seen(hospital: Hospital) -> None:
     assert "P1" not in beside(hospital.folder / "0.pt").read_text()
 
 
+def test_what_the_pretext_saw_is_not_forgotten(hospital: Hospital, tmp_path: Path) -> None:
+    """Weights that start from others have seen whom those had seen; without a record nobody knows."""
+    start = tmp_path / "start.pt"
+    shutil.copy(hospital.folder / "pretrained.pt", start)
+    cohort = ("--cohort", hospital.path("cohort"), *hospital.split(), "--fold", "0")
+    made = ("--weights", str(start), "--out", str(tmp_path / "w.pt"), "--heads-epochs", "0", *TINY)
+    assert "expected whom these weights have seen" in run("finetune", *cohort, *made).output
+    beside(start).write_text("a torn record\n")
+    assert "found something else in line 1" in run("finetune", *cohort, *made).output
+    write_known(beside(start), [hashed(["SEEN-BEFORE"])])
+    done("finetune", *cohort, *made)
+    known = read_known(beside(tmp_path / "w.pt"))
+    assert known is not None
+    assert shared(known, ["SEEN-BEFORE", "NEVER-SEEN"]) == 1
+
+
 def test_patients_that_the_bundle_has_seen_are_no_test(hospital: Hospital, tmp_path: Path) -> None:
     """Whatever the split says; the opening is not even recorded."""
     write_prepared(tmp_path / "other", range(100, 112))
