@@ -96,8 +96,8 @@ class Split(BaseModel):
         """
         if missing := [each for each in patients if str(each) not in self.parts]:
             raise SplitError(
-                f"split: expected a part for every patient, found none for {len(missing)} of {len(patients)}; draw it from "
-                "the cohort's own table, under the rule that prepared it"
+                f"split: expected a part for every patient, found none for {len(missing)} of {len(patients)}; draw it "
+                "from the cohort's own table, under the rule that prepared it"
             )
         found: dict[str, list[int]] = {name: [] for name in part_names(self.plan)}
         for place, each in enumerate(patients):
