@@ -13,12 +13,19 @@ from inference.training.experiment import Experiment
 from inference.training.fit import EpochReport
 from inference.training.presets import PRESETS
 from inference.training.reproduce import Final, choose, examine, publish
+from inference.training.work_folder import WorkFolderError
 
 _console = Console(stderr=True)
 
 
 @click.command()
-@click.option("--preset", type=click.Choice(sorted(PRESETS)), default="cpu", show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(sorted(PRESETS)),
+    default="cpu",
+    show_default=True,
+    help="How large. " + ". ".join(f"{name}: {each.time}" for name, each in PRESETS.items()) + ".",
+)
 @click.option("--work", type=OUT, required=True, help="Folder of the experiment; a stopped run goes on from it.")
 @click.option("--out", type=OUT, required=True, help="Folder of the bundle.")
 @click.option("--report", type=OUT, required=True, help="Folder of the report.")
@@ -41,8 +48,11 @@ def reproduce(
         preset=PRESETS[preset], work=work, bar=progress_bar, report=_tell, accelerator=accelerator, workers=workers
     )
     leave = Final(reason=final or "", report=report, real_head=real_head)
-    chosen = choose(experiment)
-    evaluation = examine(experiment, chosen, leave) if final else None
+    try:
+        chosen = choose(experiment)
+        evaluation = examine(experiment, chosen, leave) if final else None
+    except WorkFolderError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(publish(experiment, chosen, evaluation, out, leave))
 
 

@@ -161,22 +161,32 @@ class PretextGain:
     """What the order pretext adds where lesions grow by `mean_growth` (log-volume per year) on average."""
 
     mean_growth: float
-    n_patients: int
+    n_train: int  # patients that each network was trained on
+    n_patients: int  # of the test
     over_scratch: Estimate
     over_sham: Estimate
 
 
-def pretext_gains(by_growth: Mapping[float, Predictions], *, sampling: Sampling) -> tuple[PretextGain, ...]:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class GrowthTest:
+    """What order, scratch and sham answer about patients of one mean growth, and how many each was trained on."""
+
+    predictions: Predictions
+    n_train: int
+
+
+def pretext_gains(by_growth: Mapping[float, GrowthTest], *, sampling: Sampling) -> tuple[PretextGain, ...]:
     """Return the gain per mean growth, ascending; 0 is the negative control: nothing there has a direction in time."""
     gains = []
-    for growth, predictions in sorted(by_growth.items()):
-        answers = {name: final_answers(predictions, name) for name in (ORDER, SCRATCH, SHAM)}
+    for growth, of in sorted(by_growth.items()):
+        answers = {name: final_answers(of.predictions, name) for name in (ORDER, SCRATCH, SHAM)}
         labels = answers[ORDER].labels
         counts = sampling.counts(len(labels))
         area = {name: areas(each.mean, labels, counts) for name, each in answers.items()}
         gains.append(
             PretextGain(
                 mean_growth=float(growth),
+                n_train=of.n_train,
                 n_patients=len(labels),
                 over_scratch=estimate(area[ORDER] - area[SCRATCH]),
                 over_sham=estimate(area[ORDER] - area[SHAM]),

@@ -48,14 +48,19 @@ def baseline_answers(fitting: Predictions, target: Predictions) -> dict[str, Ans
     return answers
 
 
+def tells(found: Estimate) -> bool:
+    """Return whether a figure that should be 0.5 tells something, in either direction: the rule for leaks."""
+    above = found.lower > LEAK_LOWER or found.value > LEAK_AUROC
+    below = found.upper < 1 - LEAK_LOWER or found.value < 1 - LEAK_AUROC
+    return above or below
+
+
 def leaks(arms: Mapping[str, Estimate]) -> tuple[str, ...]:
     """Return a warning for gap or count, if it tells the outcome in either direction."""
     warnings = []
     for name in (GAP, COUNT):
         found = arms[name]
-        above = found.lower > LEAK_LOWER or found.value > LEAK_AUROC
-        below = found.upper < 1 - LEAK_LOWER or found.value < 1 - LEAK_AUROC
-        if above or below:
+        if tells(found):
             warnings.append(
                 f"LEAK: {name} reaches AUROC {found.value:.3f} ({found.lower:.3f} to {found.upper:.3f}); expected "
                 f"0.5. When scans were made tells the outcome, so no arm's figure here is evidence about images."

@@ -19,6 +19,7 @@ from inference.evaluation.report_tables import (
     gains_table,
     interval,
     k_table,
+    slices_table,
     table,
 )
 
@@ -122,6 +123,9 @@ def _performance(metadata: Metadata, evaluation: Evaluation | None) -> Iterator[
     if evaluation.pretext_gains:
         yield "What the order pretext adds, by mean growth per year of the phantoms:"
         yield gains_table(evaluation.pretext_gains)
+    if evaluation.slice_losses:
+        yield "What thicker slices cost, simulated by a blur of the test's scans on the model's grid:"
+        yield slices_table(evaluation.slice_losses)
     for population in evaluation.shifted:
         delivered = next(arm for arm in population.arms if arm.name == evaluation.plan.delivered)
         yield (
@@ -144,9 +148,13 @@ def _trust(metadata: Metadata) -> Iterator[str]:
             f"rule is `{output.conformal.both}`, where neither is, `{output.conformal.neither}`."
         )
     if metadata.novelty is not None:
+        blocks = "coarse brightness is not looked at"
+        if metadata.novelty.block_limit is not None:
+            blocks = f"of its coarse brightness, in blocks of about 3 cm, {metadata.novelty.block_limit:.3f}"
         yield (
             f"Scans farther from those of calibration than {metadata.novelty.quantile:.1%} of them: rule "
-            f"`{metadata.novelty.rule}`."
+            f"`{metadata.novelty.rule}`. Limits of the distance: of what the encoders make of a scan "
+            f"{metadata.novelty.limit:.3f}, {blocks}."
         )
     if output.operating_points:
         header = ("operating point", "threshold", "sensitivity", "specificity", "NPV / PPV at prevalence")
@@ -167,4 +175,4 @@ def _saliency(saliency: Summary | None) -> str:
         return "Not checked."
     verdict = saliency.verdict
     given = "delivered by default" if verdict.delivered_by_default else "NOT delivered by default"
-    return f"Best method: {verdict.method}, {given}. {verdict.evidence}."
+    return f"Best method: {verdict.method}, {given} (as the metadata say). {verdict.evidence}."

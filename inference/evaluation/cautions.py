@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from inference.evaluation.arms import SINGLE
-from inference.evaluation.baselines import leaks
+from inference.evaluation.baselines import leaks, tells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from inference.evaluation.confound_figures import ConfoundFigure
     from inference.evaluation.evaluate import Evaluation, Population
     from inference.evaluation.reliability import Reliability
 
@@ -93,10 +94,28 @@ def _controls(evaluation: Evaluation) -> Iterator[str]:
                 "negative control fails: the pretext helps where lesions have no direction in time (m = 0), "
                 "so its gain is not knowledge of order."
             )
+    if len({gain.n_train for gain in evaluation.pretext_gains}) > 1:
+        sizes = ", ".join(f"m = {gain.mean_growth:g}: {gain.n_train}" for gain in evaluation.pretext_gains)
+        yield f"pretext gains over growth mix training sizes ({sizes}): they differ by more than growth."
     for confound in evaluation.confounds:
-        if confound.as_expected is False and confound.expected is not None:
+        if confound.planted_leak:
+            yield _planted(confound)
+        elif confound.as_expected is False and confound.expected is not None:
             low, high = confound.expected
             yield (
                 f"confound test: {confound.test}, {confound.condition}: {confound.figure} "
                 f"{confound.estimate.value:.3f}, expected {low:g} to {high:g}."
             )
+
+
+def _planted(control: ConfoundFigure) -> str:
+    """Say whether the rule for leaks finds one that was put there on purpose; it is no finding about the test."""
+    found = control.estimate
+    told = f"{control.test}, {control.condition}: {control.figure} {found.value:.3f} ({found.lower:.3f} to "
+    told += f"{found.upper:.3f})"
+    if tells(found):
+        return (
+            f"positive control works: LEAK found where it was put on purpose ({told}). This is not a finding about "
+            "the patients of the test; it shows that the check would speak."
+        )
+    return f"positive control FAILS: no LEAK found where it was put on purpose ({told}); silence is no proof."

@@ -25,6 +25,7 @@ class ConfoundFigure:
     estimate: Estimate
     n: int
     expected: tuple[float, float] | None = None
+    planted_leak: bool = False  # a positive control: the check for leaks must find it
 
     @property
     def as_expected(self) -> bool | None:

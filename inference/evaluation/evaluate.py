@@ -24,6 +24,7 @@ from inference.evaluation.k_curve import k_curve
 from inference.evaluation.metrics import roc_curve
 from inference.evaluation.prefixes import follow_prefixes
 from inference.evaluation.reliability import reliability
+from inference.evaluation.slice_losses import slice_losses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from inference.evaluation.answers import Answers, Calibrate
-    from inference.evaluation.arms import ArmScore, Comparison, Lineup, PretextGain
+    from inference.evaluation.arms import ArmScore, Comparison, GrowthTest, Lineup, PretextGain
     from inference.evaluation.confound_figures import ConfoundFigure
     from inference.evaluation.coverage import CoveragePoint
     from inference.evaluation.decisions import DecisionCurve, PointFigures
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from inference.evaluation.predictions import Predictions
     from inference.evaluation.prefixes import Prefixes
     from inference.evaluation.reliability import Reliability
+    from inference.evaluation.slice_losses import SliceLoss, ThickSlices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +71,11 @@ class Evidence:
 
     training: Predictions | None = None  # its rows fit the baselines without network; validation does otherwise
     shifted: tuple[Predictions, ...] = ()  # other populations, never used for training or choice
-    by_growth: Mapping[float, Predictions] = field(default_factory=dict)  # mean growth m -> order, scratch, sham
+    by_growth: Mapping[float, GrowthTest] = field(default_factory=dict)  # by mean growth m
     thresholds: tuple[Threshold, ...] = ()  # on the delivered probability, as shipped; validation fixes them otherwise
     uncertainty: NDArray[np.float64] | None = None  # (P,) of the test table; the seeds' spread otherwise
     one_scan_dropped: NDArray[np.float64] | None = None  # (6, P) probabilities of the delivered arm
+    thick_slices: tuple[ThickSlices, ...] = ()  # the delivered arm on the test patients, their scans blurred
     confounds: tuple[ConfoundFigure, ...] = ()
     openings: tuple[Opening, ...] = ()  # of locked test data, the ones of this evaluation
 
@@ -114,6 +117,7 @@ class Evaluation:
     prefixes: Prefixes | None
     pretext_gains: tuple[PretextGain, ...]
     coverage: tuple[CoveragePoint, ...]
+    slice_losses: tuple[SliceLoss, ...]
     confounds: tuple[ConfoundFigure, ...]
     openings: tuple[Opening, ...]
     baselines_fitted_on: str  # the population whose rows fitted the baselines
@@ -178,6 +182,7 @@ def evaluate(
         ),
         pretext_gains=pretext_gains(evidence.by_growth, sampling=plan.sampling),
         coverage=_coverage(delivered, before, uncertainty=uncertainty, threshold=best_f1),
+        slice_losses=slice_losses(test, plan.delivered, evidence.thick_slices, sampling=plan.sampling),
         confounds=evidence.confounds,
         openings=evidence.openings,
         baselines_fitted_on=before.fitting.population,

@@ -6,7 +6,7 @@ Kept apart from the networks, so that an evaluation can be repeated, extended an
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,13 +42,15 @@ class Predictions:
     logits: Mapping[str, NDArray[np.float64]]
     prefix_logits: Mapping[str, NDArray[np.float64]]
     prefix_labels: NDArray[np.int8]  # (6, P)
+    networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # arm -> digests of the files that answered
 
     def save(self, path: Path) -> None:
         """Write the table to an uncompressed .npz without pickled objects."""
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _PER_PATIENT}
         arrays |= {f"logits/{arm}": values for arm, values in self.logits.items()}
         arrays |= {f"prefix/{arm}": values for arm, values in self.prefix_logits.items()}
-        header = np.frombuffer(json.dumps({"population": self.population}).encode(), dtype=np.uint8)
+        told = {"population": self.population, "networks": {arm: list(each) for arm, each in self.networks.items()}}
+        header = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
         np.savez(path, header=header, prefix_labels=self.prefix_labels, **arrays)
 
     @classmethod
@@ -60,8 +62,10 @@ class Predictions:
             ValueError, KeyError: if it is no such table.
         """
         with np.load(path, allow_pickle=False) as arrays:
+            told = json.loads(arrays["header"].tobytes())
             return cls(
-                population=json.loads(arrays["header"].tobytes())["population"],
+                population=told["population"],
+                networks={arm: tuple(each) for arm, each in told.get("networks", {}).items()},
                 prefix_labels=arrays["prefix_labels"],
                 logits=_under(arrays, "logits/"),
                 prefix_logits=_under(arrays, "prefix/"),

@@ -13,9 +13,10 @@
 | k_curve | null or n_patients, n_events, points {arm: []}, late_gain {arm: estimate of k = 6 minus k = 4} |
 | groups | [kind, group, n_patients, n_events, auroc, excess] |
 | prefixes | null or scores [], trajectories [], mean_with_event [], mean_without_event [], stability |
-| pretext_gains | [mean_growth, n_patients, over_scratch, over_sham] |
+| pretext_gains | [mean_growth, n_train, n_patients, over_scratch, over_sham] |
 | coverage | [coverage, n_patients, n_events, auroc, error, brier] |
-| confounds | [test, condition, figure, estimate, n, expected] |
+| slice_losses | [slice_mm, sd_voxels, n_patients, auroc, loss]: as if slices were thicker; a loss is positive |
+| confounds | [test, condition, figure, estimate, n, expected, planted_leak] |
 | openings | [number, opened_at, command, reason, digest]: of locked test data, for this evaluation |
 | probabilities | [of the delivered arm, one per test patient whose outcome is known] |
 | rocs | {arm: false_positive_rate [], true_positive_rate []} |

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from inference.evaluation.k_curve import KCurve
     from inference.evaluation.prefixes import Prefixes
     from inference.evaluation.reliability import Reliability
+    from inference.evaluation.slice_losses import SliceLoss
 
 NONE = "-"
 
@@ -169,10 +170,31 @@ def prefix_table(prefixes: Prefixes) -> str:
 def gains_table(gains: Iterable[PretextGain]) -> str:
     """Return the pretext gain by mean growth."""
     rows = [
-        [f"{each.mean_growth:g}", str(each.n_patients), interval(each.over_scratch), interval(each.over_sham)]
+        [
+            f"{each.mean_growth:g}",
+            str(each.n_train),
+            str(each.n_patients),
+            interval(each.over_scratch),
+            interval(each.over_sham),
+        ]
         for each in gains
     ]
-    return table(["mean growth m per year", "patients", "order - scratch", "order - sham"], rows)
+    return table(["mean growth m per year", "trained on", "test patients", "order - scratch", "order - sham"], rows)
+
+
+def slices_table(losses: Iterable[SliceLoss]) -> str:
+    """Return what thicker slices cost."""
+    rows = [
+        [
+            f"{each.slice_mm:g} mm",
+            f"{each.sd_voxels:.2f}",
+            str(each.n_patients),
+            interval(each.auroc),
+            interval(each.loss),
+        ]
+        for each in losses
+    ]
+    return table(["slice", "SD of the blur, voxels", "patients", "AUROC", "loss of AUROC"], rows)
 
 
 def confounds_table(confounds: Iterable[ConfoundFigure]) -> str:
@@ -181,7 +203,8 @@ def confounds_table(confounds: Iterable[ConfoundFigure]) -> str:
     for each in confounds:
         expected = NONE if each.expected is None else f"{each.expected[0]:g} to {each.expected[1]:g}"
         verdict = {None: NONE, True: "yes", False: "NO"}[each.as_expected]
-        rows.append([each.test, each.condition, each.figure, str(each.n), interval(each.estimate), expected, verdict])
+        condition = f"{each.condition} (positive control)" if each.planted_leak else each.condition
+        rows.append([each.test, condition, each.figure, str(each.n), interval(each.estimate), expected, verdict])
     return table(["test", "condition", "figure", "n", "estimate", "expected", "as expected"], rows)
 
 

@@ -17,6 +17,7 @@ from inference.evaluation.report_tables import (
     k_table,
     operating_table,
     prefix_table,
+    slices_table,
 )
 
 if TYPE_CHECKING:
@@ -147,6 +148,14 @@ def _elsewhere(evaluation: Evaluation) -> Iterator[str]:
         yield "## Pretext gain over mean growth"
         yield "Paired differences of AUROC; m = 0 is the negative control: growth there has no direction in time."
         yield gains_table(evaluation.pretext_gains)
+    if evaluation.slice_losses:
+        yield "## Thicker slices"
+        yield (
+            "The delivered arm on the same test patients, their scans blurred through-plane on the model's grid: a "
+            "Gaussian whose full width at half maximum is the slice, on top of the slices they came with. Paired; a "
+            "loss is positive. Simulated: registration of thick slices is not in it."
+        )
+        yield slices_table(evaluation.slice_losses)
     if evaluation.confounds:
         yield "## Confound tests"
         yield confounds_table(evaluation.confounds)
@@ -168,6 +177,7 @@ def _limits(evaluation: Evaluation) -> Iterator[str]:
         "trajectories": evaluation.prefixes is None,
         "abstention (one seed, no uncertainty given)": not evaluation.coverage,
         "pretext gain over growth": not evaluation.pretext_gains,
+        "thicker slices": not evaluation.slice_losses,
         "confound tests": not evaluation.confounds,
         "other populations": not evaluation.shifted,
         "scan count (everyone has as many)": len({each.group for each in evaluation.groups if each.kind == "scans"})

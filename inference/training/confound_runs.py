@@ -14,20 +14,29 @@ import torch
 from inference.evaluation.bootstrap import Sampling, estimate
 from inference.evaluation.confound_figures import ConfoundFigure
 from inference.evaluation.confounds import Confound, render_confound_cohort
-from inference.evaluation.resampled import areas, means
+from inference.evaluation.resampled import means
 from inference.models.temporal import TemporalNetwork
-from inference.phantom import SUSPICION_DIALS, Dials, draw_history
 from inference.phantom.protocol import SEEDS
 from inference.training.answers import order_accuracies
 from inference.training.arms import Arm, configuration, order_schedule
-from inference.training.cohort import is_written, open_cohort
+from inference.training.experiment import kept
 from inference.training.fit import fit
 from inference.training.lessons import order_lesson
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from inference.training.cohort import Cohort
     from inference.training.experiment import Experiment
 
+    Purpose = Literal["train", "validation", "test"]
+
+# Who chooses the pretext's epoch is not who is scored.
+_FIRST_SEEDS = {
+    "train": SEEDS["confounds, training"][0],
+    "validation": SEEDS["confounds, training"][0] + 5000,
+    "test": SEEDS["confounds, test"][0],
+}
 _TEST = "order pretext"
 _LEARNT = {
     Confound.FULL: ("as rendered", None),
@@ -51,41 +60,13 @@ def confound_figures(experiment: Experiment) -> tuple[ConfoundFigure, ...]:
     return tuple(figures)
 
 
-def leak_controls(*, patients: int = 3000, resamples: int) -> tuple[ConfoundFigure, ...]:
-    """Return what the mean gap alone tells of the future: as drawn, and as suspicion would space visits.
-
-    The second is a positive control: a report must warn of data like that. Drawn from latents, no image is rendered.
-    """
-    return tuple(
-        _gap_only(condition, dials, expected, patients=patients, resamples=resamples)
-        for condition, dials, expected in (
-            ("gaps independent of growth", Dials(), (0.45, 0.55)),
-            ("gaps shortened by suspicion (positive control)", SUSPICION_DIALS, (0.6, 1.0)),
-        )
-    )
-
-
-def _gap_only(
-    condition: str, dials: Dials, expected: tuple[float, float], *, patients: int, resamples: int
-) -> ConfoundFigure:
-    first = SEEDS["growth"][0]
-    drawn = [draw_history(np.random.default_rng([seed, 0]), dials) for seed in range(first, first + patients)]
-    known = [each for each in drawn if each.label is not None]
-    gaps = np.array([np.mean(np.diff(each.visit_days)) for each in known])
-    labels = np.array([bool(each.label) for each in known])
-    area = estimate(areas(-gaps, labels, Sampling(resamples=resamples).counts(len(known))))
-    return ConfoundFigure(
-        test="gap only", condition=condition, figure="AUROC", estimate=area, n=len(known), expected=expected
-    )
-
-
 def _pretrained(experiment: Experiment, kind: Confound) -> TemporalNetwork:
     """Train the pretext on a variant of the training patients."""
     effort = experiment.preset.effort
-    train, test = _cohort(experiment, kind, training=True), _cohort(experiment, kind, training=False)
+    train, validation = (_cohort(experiment, kind, purpose) for purpose in ("train", "validation"))
     torch.manual_seed(0)
     network = TemporalNetwork(configuration(Arm.ORDER, effort))
-    lesson = order_lesson(train, test.head(len(test) // 2), patients=np.arange(len(train)))
+    lesson = order_lesson(train, validation, patients=np.arange(len(train)))
     return fit(network, lesson, order_schedule(effort, seed=0), experiment.session_for(f"confound-{kind}"))
 
 
@@ -96,7 +77,7 @@ def _figure(
     condition: str,
     expected: tuple[float, float] | None,
 ) -> ConfoundFigure:
-    shares = order_accuracies(network, _cohort(experiment, kind, training=False))
+    shares = order_accuracies(network, _cohort(experiment, kind, "test"))
     counts = Sampling(resamples=experiment.preset.resamples).counts(len(shares))
     value = estimate(means(shares, counts))
     return ConfoundFigure(
@@ -104,14 +85,18 @@ def _figure(
     )
 
 
-def _cohort(experiment: Experiment, kind: Confound, *, training: bool) -> Cohort:
-    """Return the rendered patients of a variant."""
+def _cohort(experiment: Experiment, kind: Confound, purpose: Purpose) -> Cohort:
+    """Return the rendered patients of a variant: those to learn from, to choose an epoch on, or to score."""
     count = experiment.preset.confound_patients
-    first = SEEDS["confounds, training" if training else "confounds, test"][0]
-    patients = count if training else max(4, count // 2)
-    folder = experiment.work / "cohorts" / f"confound-{kind}-{'train' if training else 'test'}"
-    if is_written(folder) and len(cohort := open_cohort(folder)) == patients:
-        return cohort
+    seeds = range(_FIRST_SEEDS[purpose], _FIRST_SEEDS[purpose] + _of(count)[purpose])
+    folder = experiment.work / "cohorts" / f"confound-{kind}-{purpose}"
+    if (found := kept(folder, seeds)) is not None:
+        return found
     shape = configuration(Arm.ORDER, experiment.preset.effort).input_shape
-    with experiment.bar(f"rendering {folder.name}", patients) as advance:
-        return render_confound_cohort(folder, range(first, first + patients), kind=kind, shape=shape, advance=advance)
+    with experiment.bar(f"rendering {folder.name}", len(seeds)) as advance:
+        return render_confound_cohort(folder, seeds, kind=kind, shape=shape, advance=advance)
+
+
+def _of(count: int) -> dict[str, int]:
+    """Return how many patients serve each purpose."""
+    return {"train": count, "validation": max(4, count // 4), "test": max(4, count // 2)}

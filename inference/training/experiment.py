@@ -1,15 +1,17 @@
 """The experiment as a folder: every cohort, network and table of answers is made once, on first use, and kept.
 
+    WORK/experiment.json                   what all of it was made with: another preset is refused
     WORK/cohorts/NAME/                     rendered phantoms
     WORK/networks/COHORT/ARM-SEED-RATE.pt  trained networks, with their validation score beside them
     WORK/checkpoints/...                   of a network in training
-    WORK/predictions/NAME.npz              what all arms answered about a population
+    WORK/predictions/NAME.npz              what all arms answered about a population, and which network files did
 
 So a run that was stopped goes on where it was, and an evaluation is repeated without a forward pass.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +25,7 @@ from lightning_fabric import Fabric
 
 from inference.evaluation.predictions import LENGTHS, Predictions
 from inference.models.temporal import TemporalNetwork
+from inference.phantom.patient import patient_id
 from inference.training.answers import (
     VALIDATED_LENGTHS,
     last_scans_logits,
@@ -36,6 +39,7 @@ from inference.training.fit import Session
 from inference.training.measures import mean_gaps_days, volume_slopes
 from inference.training.phantoms import Drawing, render_cohort
 from inference.training.reading import encode_cohort
+from inference.training.thick_slices import with_thick_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,14 +56,16 @@ if TYPE_CHECKING:
 FOLDS = 5  # every member leaves out another fifth of the training patients
 MAIN_ARMS = (Arm.SINGLE, Arm.SCRATCH, Arm.SHAM, Arm.ORDER, Arm.GAP)
 GROWTH_ARMS = (Arm.SCRATCH, Arm.SHAM, Arm.ORDER)
+RATE_OF = {Arm.GAP: Arm.ORDER}  # an ablation has no trials of its own: it takes the rate of what it is compared with
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Trained:
-    """A trained network and what it scored on validation."""
+    """A trained network, what it scored on validation, and the digest of the file that holds it."""
 
     network: TemporalNetwork
     validation: float
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +102,8 @@ class Experiment:
     def cohort(self, group: PhantomGroup) -> Cohort:
         """Return the rendered patients of a group."""
         folder = self.work / "cohorts" / group.name
-        if is_written(folder) and len(cohort := open_cohort(folder)) == group.patients:
-            return cohort
+        if (found := kept(folder, group.seeds)) is not None:
+            return found
         shape = configuration(Arm.ORDER, self.preset.effort).input_shape
         drawing = Drawing(shape=shape, dials=group.dials, population=group.population)
         with self.bar(f"rendering {group.name}", group.patients) as advance:
@@ -105,15 +111,22 @@ class Experiment:
 
     def members(self, arms: Sequence[Arm], train: PhantomGroup, validation: PhantomGroup) -> dict[Arm, list[Trained]]:
         """Return the networks of arms, one per seed, all with the rate that validated best with the arm's first."""
-        rates = self.preset.encoder_rates
-        trials = {arm: [_job(arm, train, validation, 0, rate) for rate in rates] for arm in arms}
-        self.train_all([job for jobs in trials.values() for job in jobs])
-        best = {arm: max(jobs, key=lambda job: self.trained(job).validation) for arm, jobs in trials.items()}
+        rates = self._rates([arm for arm in arms if arm not in RATE_OF], train, validation)
         chosen = {
-            arm: [job, *(replace(job, seed=seed) for seed in range(1, self.preset.seeds))] for arm, job in best.items()
+            arm: [_job(arm, train, validation, seed, rates[RATE_OF.get(arm, arm)]) for seed in range(self.preset.seeds)]
+            for arm in arms
         }
         self.train_all([job for jobs in chosen.values() for job in jobs])
         return {arm: [self.trained(job) for job in jobs] for arm, jobs in chosen.items()}
+
+    def _rates(self, arms: Sequence[Arm], train: PhantomGroup, validation: PhantomGroup) -> dict[Arm, float]:
+        """Return the rate of each arm that validates best with its first seed; one rate alone needs no trial."""
+        rates = self.preset.encoder_rates
+        if len(rates) == 1:
+            return dict.fromkeys(arms, rates[0])
+        trials = {arm: [_job(arm, train, validation, 0, rate) for rate in rates] for arm in arms}
+        self.train_all([job for jobs in trials.values() for job in jobs])
+        return {arm: max(jobs, key=lambda job: self.trained(job).validation).rate for arm, jobs in trials.items()}
 
     def train_all(self, jobs: Sequence[Job]) -> None:
         """Train the networks that are not there yet, several at once."""
@@ -161,17 +174,42 @@ class Experiment:
             report=partial(self.report, name),
         )
 
-    def predictions(self, group: PhantomGroup, members: Mapping[Arm, Sequence[Trained]]) -> Predictions:
-        """Return what the members of all arms answer about the patients of a group."""
-        path = self.work / "predictions" / f"{group.name}.npz"
+    def predictions(
+        self, group: PhantomGroup, members: Mapping[Arm, Sequence[Trained]], *, slice_mm: float | None = None
+    ) -> Predictions:
+        """Return what the members of all arms answer about the patients of a group, with thicker slices if asked.
+
+        A table that is there already counts if the same network files answered about the same patients.
+        """
+        name = group.name if slice_mm is None else f"{group.name}-slices-{slice_mm:g}mm"
+        path = self.work / "predictions" / f"{name}.npz"
+        digests = {str(arm): tuple(each.digest for each in of) for arm, of in members.items()}
         if path.is_file():
-            return Predictions.load(path)
-        table = answer(
-            group.name, self.cohort(group), {arm: [each.network for each in of] for arm, of in members.items()}
-        )
+            table = Predictions.load(path)
+            if table.networks == digests and table.patients.tolist() == _names(group.seeds):
+                return table
+        cohort = self.cohort(group)
+        if slice_mm is not None:
+            cohort = with_thick_slices(cohort, slice_mm)
+        networks: dict[str, list[Network]] = {str(arm): [each.network for each in of] for arm, of in members.items()}
+        table = replace(answer(name, cohort, networks), networks=digests)
         path.parent.mkdir(parents=True, exist_ok=True)
-        table.save(path)
+        part = path.with_suffix(".part.npz")
+        table.save(part)
+        part.replace(path)
         return table
+
+
+def kept(folder: Path, seeds: Sequence[int]) -> Cohort | None:
+    """Return the cohort of a folder if it holds the phantoms of exactly these seeds, in their order."""
+    if not is_written(folder):
+        return None
+    cohort = open_cohort(folder)
+    return cohort if cohort.patients.tolist() == _names(seeds) else None
+
+
+def _names(seeds: Sequence[int]) -> list[str]:
+    return [patient_id(seed) for seed in seeds]
 
 
 def _job(arm: Arm, train: PhantomGroup, validation: PhantomGroup, seed: int, rate: float) -> Job:
@@ -235,7 +273,7 @@ def _remember(path: Path, network: TemporalNetwork, score: float) -> Trained:
     part = path.with_suffix(".part")
     torch.save(network.state_dict(), part)
     part.replace(path)
-    return Trained(network=network, validation=score)
+    return Trained(network=network, validation=score, digest=_digest(path))
 
 
 def _recall(path: Path, arm: Arm, effort: Effort) -> Trained:
@@ -243,4 +281,9 @@ def _recall(path: Path, arm: Arm, effort: Effort) -> Trained:
     network = TemporalNetwork(configuration(arm, effort))
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     score = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["validation"]
-    return Trained(network=network.eval(), validation=float(score))
+    return Trained(network=network.eval(), validation=float(score), digest=_digest(path))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from inference.phantom import PhantomPatient
 
+_FEW = 32  # patients: to start a process takes as long
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
@@ -47,7 +49,12 @@ def render_cohort(
 def drawn(
     draw: Callable[[int], PatientScans], seeds: Sequence[int], *, workers: int, advance: Callable[[], None]
 ) -> Iterator[PatientScans]:
-    """Yield the patients of `seeds` in their order, drawn by several processes."""
+    """Yield the patients of `seeds` in their order, drawn by several processes, or here where they are few."""
+    if len(seeds) <= _FEW or workers == 1:
+        for seed in seeds:
+            advance()
+            yield draw(seed)
+        return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for each in pool.imap(draw, seeds, chunksize=4):
             advance()

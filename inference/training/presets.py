@@ -13,7 +13,7 @@ from inference.phantom.protocol import SEEDS
 from inference.training.arms import Effort
 
 MAIN_GROWTH = Dials().slope_mean_per_year
-_GROWTH_STRIDE = 50_000
+_GROWTH_STRIDE = 30_000  # three purposes of 10,000 seeds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +37,21 @@ class Preset:
     """Every number of patients, seeds and trials; equal presets give equal experiments on one machine."""
 
     name: str
+    time: str  # that it takes, for whoever starts it
     effort: Effort
     seeds: int  # members of every arm; each leaves out another fold of the training patients
-    encoder_rates: tuple[float, ...]  # tuning trials of every arm, on validation, with the first seed
+    encoder_rates: tuple[float, ...]  # tuning trials, on validation, with the first seed
     train: int
     validation: int
     calibration: int
     test: int
     shifted: int
-    growths: tuple[float, ...]  # beside the main one
+    growths: tuple[float, ...]  # mean growths, the main one among them: all are trained on as many patients
     growth_train: int
     growth_validation: int
     growth_test: int
     confound_patients: int
     saliency_patients: int
-    parity_patients: int
     resamples: int = 2000
 
     def population(self, name: str) -> PhantomGroup:
@@ -83,7 +83,8 @@ class Preset:
 PRESETS = {
     "smoke": Preset(
         name="smoke",
-        effort=Effort(width=8, heads_epochs=1),
+        time="a minute on 2 cores; its figures mean nothing",
+        effort=Effort(width=1, heads_epochs=1),
         seeds=2,
         encoder_rates=(1e-3,),
         train=24,
@@ -92,34 +93,34 @@ PRESETS = {
         test=16,
         shifted=10,
         growths=(0.0,),
-        growth_train=10,
+        growth_train=8,
         growth_validation=8,
         growth_test=10,
-        confound_patients=6,
+        confound_patients=4,
         saliency_patients=1,
-        parity_patients=1,
         resamples=100,
     ),
     "cpu": Preset(
         name="cpu",
-        effort=Effort(width=8),
+        time="the goal is at most 2 hours on 2 idle cores; not measured yet",
+        effort=Effort(width=8, pretext_epochs=1, recurrence_epochs=2),
         seeds=3,
         encoder_rates=(1e-3, 2e-3),
-        train=1500,
+        train=1800,
         validation=300,
-        calibration=500,
+        calibration=600,
         test=1000,
-        shifted=400,
-        growths=(0.0, 1.2),
-        growth_train=700,
-        growth_validation=150,
-        growth_test=600,
+        shifted=300,
+        growths=(0.0, MAIN_GROWTH, 1.2),
+        growth_train=600,
+        growth_validation=120,
+        growth_test=500,
         confound_patients=300,
         saliency_patients=40,
-        parity_patients=20,
     ),
     "gpu": Preset(
         name="gpu",
+        time="never run; for one GPU and a day",
         effort=Effort(size="published", pretext_epochs=4, recurrence_epochs=8, batch_patients=16),
         seeds=5,
         encoder_rates=(1e-4, 3e-4, 1e-3),
@@ -128,12 +129,11 @@ PRESETS = {
         calibration=1000,
         test=2000,
         shifted=1000,
-        growths=(0.0, 1.2),
+        growths=(0.0, MAIN_GROWTH, 1.2),
         growth_train=2000,
         growth_validation=300,
         growth_test=1000,
         confound_patients=1000,
         saliency_patients=100,
-        parity_patients=40,
     ),
 }

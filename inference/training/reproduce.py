@@ -6,12 +6,14 @@ the locked tests once and on record, write the report, write the bundle with its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from inference.bundle_files import read_metadata
+from inference.bundle_parts import SaliencyEvidence
+from inference.evaluation.arms import GrowthTest
 from inference.evaluation.bootstrap import Sampling
 from inference.evaluation.calibration import calibrate
 from inference.evaluation.card import Development, model_card
@@ -21,17 +23,22 @@ from inference.evaluation.predictions import LENGTHS
 from inference.evaluation.report import write_report
 from inference.evaluation.saliency_checks import phantom_cases
 from inference.evaluation.saliency_report import check_cases, write_saliency_check
+from inference.evaluation.slice_losses import ThickSlices
 from inference.evaluation.trust import LastScans, operating_points
 from inference.phantom import Dials, bayes_ceiling, on_real_head
+from inference.phantom.protocol import source_digest
 from inference.saliency import Method
 from inference.selection import SelectionRule
 from inference.training.answers import one_dropped_logits
 from inference.training.arms import Arm
-from inference.training.confound_runs import confound_figures, leak_controls
-from inference.training.experiment import GROWTH_ARMS, MAIN_ARMS
-from inference.training.presets import MAIN_GROWTH, PhantomGroup
+from inference.training.confound_runs import confound_figures
+from inference.training.experiment import GROWTH_ARMS, MAIN_ARMS, in_fold
+from inference.training.leak_controls import leak_controls
+from inference.training.presets import PhantomGroup
 from inference.training.reading import encode_cohort
 from inference.training.release import About, ensemble_and_trust, release, scores_of, write_card
+from inference.training.thick_slices import SLICES_MM, sd_voxels
+from inference.training.work_folder import bind, real_head_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +50,6 @@ if TYPE_CHECKING:
     from inference.bundle_parts import OperatingPoint
     from inference.evaluation.evaluate import Evaluation
     from inference.evaluation.locked import Opening
-    from inference.evaluation.predictions import Predictions
     from inference.evaluation.trust import Trust
     from inference.models import Ensemble
     from inference.training.cohort import Cohort
@@ -86,7 +92,12 @@ class Chosen:
 
 
 def choose(experiment: Experiment) -> Chosen:
-    """Train all arms, choose what may ship by its members' mean validation score, and fit its trust."""
+    """Train all arms, choose what may ship by its members' mean validation score, and fit its trust.
+
+    Raises:
+        WorkFolderError: if the folder was made with another preset or generator.
+    """
+    bind(experiment.work, preset=asdict(experiment.preset), generator=source_digest())
     train, validation = experiment.preset.population("train"), experiment.preset.population("validation")
     members = experiment.members(MAIN_ARMS, train, validation)
     delivered = max(_CANDIDATES, key=lambda arm: float(np.mean([each.validation for each in members[arm]])))
@@ -96,12 +107,18 @@ def choose(experiment: Experiment) -> Chosen:
 
 
 def examine(experiment: Experiment, chosen: Chosen, final: Final) -> Evaluation:
-    """Open the locked tests, once and on record, compute every figure and write the report."""
+    """Open the locked tests, once and on record, compute every figure and write the report.
+
+    Raises:
+        WorkFolderError: if the folder was made with another real head.
+    """
+    if final.real_head is not None:
+        bind(experiment.work, real_head=real_head_digest(final.real_head))
     test = experiment.preset.population("test")
     groups = [test, *_shifted(experiment, final)]
-    by_growth = _by_growth(experiment)  # trains, so it comes before the tests are opened
+    by_growth, openings = _by_growth(experiment, final)  # trains, so it comes before the main tests are opened
     confounds = (*confound_figures(experiment), *leak_controls(resamples=experiment.preset.resamples))
-    tables, openings = [], []
+    tables = []
     for group in groups:
         experiment.cohort(group)
         openings.append(_open(experiment, group, final))
@@ -120,8 +137,9 @@ def examine(experiment: Experiment, chosen: Chosen, final: Final) -> Evaluation:
         evidence=Evidence(
             training=experiment.predictions(experiment.preset.population("train"), {}),  # for what needs no network
             shifted=tuple(tables[1:]),
-            by_growth={MAIN_GROWTH: tables[0], **by_growth},
+            by_growth=by_growth,
             thresholds=chosen.trust.thresholds,
+            thick_slices=_thick_slices(experiment, chosen, test),
             one_scan_dropped=_one_dropped(experiment, chosen, test),
             confounds=confounds,
             openings=tuple(openings),
@@ -160,6 +178,7 @@ def publish(experiment: Experiment, chosen: Chosen, evaluation: Evaluation | Non
         training=training,
         scores=scores,
         operating_points=points,
+        saliency=SaliencyEvidence(**asdict(check.summary.verdict)),
     )
     write_saliency_check(final.report, check, bundle=digest)
     how = _development(experiment, chosen, final)
@@ -176,8 +195,9 @@ def _development(experiment: Experiment, chosen: Chosen, final: Final) -> Develo
         splits=", ".join(f"{name} {preset.population(name).patients}" for name in names)
         + " patients of disjoint seeds; each member leaves out another fifth of the training patients.",
         choice=(
-            f"Every arm had the same scans, updates and {len(preset.encoder_rates)} trials of the encoder's rate on "
-            f"validation; `{chosen.delivered}` ships because its members score best there among "
+            "Every arm was trained on the same patients, with the same number of updates. Each had "
+            f"{len(preset.encoder_rates)} trials of the encoder's rate on validation, but for `{Arm.GAP}`, which takes "
+            f"that of `{Arm.ORDER}`; `{chosen.delivered}` ships because its members score best there among "
             f"{' and '.join(f'`{arm}`' for arm in _CANDIDATES)}."
         ),
         validation={arm: tuple(each.validation for each in members) for arm, members in chosen.members.items()},
@@ -224,15 +244,37 @@ def _shifted(experiment: Experiment, final: Final) -> list[PhantomGroup]:
     return [shifted, on_head]
 
 
-def _by_growth(experiment: Experiment) -> dict[float, Predictions]:
-    """Return, for every other mean growth, what arms trained on such patients answer about such patients."""
-    tables = {}
-    for growth in experiment.preset.growths:
+def _by_growth(experiment: Experiment, final: Final) -> tuple[dict[float, GrowthTest], list[Opening]]:
+    """Return, for every mean growth, what arms trained on such patients answer about such patients, and the openings.
+
+    Networks of all growths are trained on as many patients, so that gains differ by growth alone.
+    """
+    preset, tests, openings = experiment.preset, {}, []
+    for growth in preset.growths:
         train, validation, test = (
-            experiment.preset.growth_population(growth, purpose) for purpose in ("train", "validation", "test")
+            preset.growth_population(growth, purpose) for purpose in ("train", "validation", "test")
         )
-        tables[growth] = experiment.predictions(test, experiment.members(GROWTH_ARMS, train, validation))
-    return tables
+        members = experiment.members(GROWTH_ARMS, train, validation)
+        experiment.cohort(test)
+        openings.append(_open(experiment, test, final))
+        tests[growth] = GrowthTest(
+            predictions=experiment.predictions(test, members), n_train=len(in_fold(train.patients, 0))
+        )
+    return tests, openings
+
+
+def _thick_slices(experiment: Experiment, chosen: Chosen, test: PhantomGroup) -> tuple[ThickSlices, ...]:
+    """Return what the delivered arm says of the test patients with thicker slices."""
+    members = {chosen.delivered: chosen.members[chosen.delivered]}
+    depth = chosen.ensemble.config.input_shape[0]
+    return tuple(
+        ThickSlices(
+            slice_mm=slice_mm,
+            sd_voxels=sd_voxels(slice_mm, depth),
+            logits=experiment.predictions(test, members, slice_mm=slice_mm).logits[chosen.delivered],
+        )
+        for slice_mm in SLICES_MM
+    )
 
 
 def _open(experiment: Experiment, group: PhantomGroup, final: Final) -> Opening:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from inference.evaluation.arms import GrowthTest
 from inference.evaluation.baselines import COUNT, GAP, VOLUME
-from inference.evaluation.bootstrap import Sampling
+from inference.evaluation.bootstrap import Estimate, Sampling
+from inference.evaluation.confound_figures import ConfoundFigure
 from inference.evaluation.evaluate import Evaluation, Evidence, Plan, evaluate
 from inference.evaluation.locked import Opening
 from inference.evaluation.metrics import auroc
 from inference.evaluation.operating import Threshold
+from inference.evaluation.report_tables import gains_table
+from inference.evaluation.slice_losses import ThickSlices
 from tests.factories.predictions import predictions_of
 
 if TYPE_CHECKING:
@@ -212,7 +216,10 @@ def test_the_pretext_gain_is_reported_by_growth_with_its_negative_control() -> N
     """No gain at m = 0, a gain at 1.2; a gain at m = 0 is a warning."""
     no_gain = {"order": 1.5, "scratch": 1.5, "sham": 1.5}
     gain = {"order": 0.5, "scratch": 1.8, "sham": 1.8}
-    honest = {1.2: predictions_of(600, seed=13, noise=gain), 0.0: predictions_of(600, seed=14, noise=no_gain)}
+    honest = {
+        1.2: GrowthTest(predictions=predictions_of(600, seed=13, noise=gain), n_train=480),
+        0.0: GrowthTest(predictions=predictions_of(600, seed=14, noise=no_gain), n_train=480),
+    }
     found = evaluated(predictions_of(150, seed=15), Evidence(by_growth=honest))
     assert [each.mean_growth for each in found.pretext_gains] == [0.0, 1.2]
     assert found.pretext_gains[0].over_scratch.lower < 0 < found.pretext_gains[0].over_scratch.upper
@@ -220,6 +227,59 @@ def test_the_pretext_gain_is_reported_by_growth_with_its_negative_control() -> N
     assert not any("negative control" in each for each in found.warnings)
     dishonest = evaluated(predictions_of(150, seed=15), Evidence(by_growth={0.0: honest[1.2]}))
     assert any("negative control" in each for each in dishonest.warnings)
+
+
+def test_growths_that_were_trained_on_different_numbers_are_not_compared_silently() -> None:
+    """A curve over growth that mixes training sizes is warned about, and the table prints them; equal ones are not."""
+    table = predictions_of(200, seed=13)
+    for sizes, warned in (((480, 1440), True), ((480, 480), False)):
+        grown = {m: GrowthTest(predictions=table, n_train=n) for m, n in zip((0.0, 0.6), sizes, strict=True)}
+        found = evaluated(predictions_of(150, seed=15), Evidence(by_growth=grown))
+        assert any("mix training sizes" in each for each in found.warnings) is warned
+        assert tuple(each.n_train for each in found.pretext_gains) == sizes
+        assert f"| {sizes[1]} |" in gains_table(found.pretext_gains)
+
+
+def planted(value: float, *, control: bool) -> ConfoundFigure:
+    """Return what gaps alone tell, as drawn or where suspicion was made to shorten them."""
+    return ConfoundFigure(
+        test="gap only",
+        condition="gaps",
+        figure="AUROC",
+        estimate=Estimate(value=value, lower=value - 0.03, upper=value + 0.03),
+        n=3000,
+        planted_leak=control,
+    )
+
+
+def test_a_leak_put_there_on_purpose_must_be_found_and_is_told_from_one_of_the_test() -> None:
+    """A control that works is no leak of the test; one that is not found fails; a real leak warns as before."""
+    clean, leaky = predictions_of(300, seed=2), predictions_of(300, seed=3, gap_per_growth=-0.4)
+    works = evaluated(clean, Evidence(confounds=(planted(0.7, control=True),))).warnings
+    assert any(each.startswith("positive control works: LEAK found") for each in works)
+    assert not any("test: LEAK" in each for each in works)
+    fails = evaluated(clean, Evidence(confounds=(planted(0.5, control=True),))).warnings
+    assert any(each.startswith("positive control FAILS") for each in fails)
+    real = evaluated(leaky, Evidence(confounds=(planted(0.7, control=True),))).warnings
+    assert any(each.startswith("test: LEAK: gap only") for each in real)
+
+
+def test_thicker_slices_cost_what_their_answers_lose() -> None:
+    """The same answers lose nothing, noisier ones the difference of their AUROC, on the same patients."""
+    test = predictions_of(300, seed=6)
+    rng = np.random.default_rng(0)
+    noisy = test.logits["order"] + 2 * rng.standard_normal(test.logits["order"].shape[1:])
+    thick = [
+        ThickSlices(slice_mm=mm, sd_voxels=0.1, logits=each) for mm, each in ((3, test.logits["order"]), (7, noisy))
+    ]
+    same, worse = evaluated(test, Evidence(thick_slices=tuple(thick))).slice_losses
+    assert same.loss.value == same.loss.lower == same.loss.upper == 0
+    arms = {arm.name: arm.auroc.value for arm in evaluated(test).test.arms}
+    assert worse.loss.value == pytest.approx(arms["order"] - worse.auroc.value)
+    assert worse.loss.lower > 0
+    wrong = ThickSlices(slice_mm=7, sd_voxels=0.1, logits=noisy[:, :, :9])
+    with pytest.raises(ValueError, match="slices of 7 mm: expected 300 patients, found 9"):
+        evaluated(test, Evidence(thick_slices=(wrong,)))
 
 
 def test_shipped_thresholds_are_scored_as_they_are(plain: Evaluation) -> None:

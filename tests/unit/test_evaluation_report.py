@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inference.evaluation.arms import GrowthTest
 from inference.evaluation.bootstrap import Estimate, Sampling
 from inference.evaluation.confound_figures import counted
 from inference.evaluation.evaluate import Evaluation, Evidence, Plan, evaluate
 from inference.evaluation.locked import Opening
 from inference.evaluation.report import report_values, write_report
+from inference.evaluation.slice_losses import ThickSlices
 from tests.factories.predictions import predictions_of
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ ESTIMATE = {"value", "lower", "upper"}
 KEYS: dict[str, set[str]] = {
     "": {
         "format", "synthetic", "statement", "plan", "test", "shifted", "probabilities", "rocs", "operating_points",
-        "decision_curve", "k_curve", "groups", "prefixes", "pretext_gains", "coverage", "confounds", "openings",
+        "decision_curve", "k_curve", "groups", "prefixes", "pretext_gains", "coverage", "slice_losses",
+        "confounds", "openings",
         "baselines_fitted_on", "warnings",
     },
     "plan": {"prevalence", "synthetic", "delivered", "sampling"},
@@ -59,9 +62,10 @@ KEYS: dict[str, set[str]] = {
     "prefixes.stability": {
         "one_scan_dropped", "n_patients", "median", "percentile_95", "largest", "share_above",
     },
-    "pretext_gains.0": {"mean_growth", "n_patients", "over_scratch", "over_sham"},
+    "pretext_gains.0": {"mean_growth", "n_train", "n_patients", "over_scratch", "over_sham"},
     "coverage.0": {"coverage", "n_patients", "n_events", "auroc", "error", "brier"},
-    "confounds.0": {"test", "condition", "figure", "estimate", "n", "expected"},
+    "slice_losses.0": {"slice_mm", "sd_voxels", "n_patients", "auroc", "loss"},
+    "confounds.0": {"test", "condition", "figure", "estimate", "n", "expected", "planted_leak"},
     "openings.0": {"number", "opened_at", "command", "reason", "digest"},
 }  # fmt: skip
 
@@ -78,7 +82,11 @@ def evaluation() -> Evaluation:
         plan=Plan(prevalence=0.3, synthetic=True, sampling=Sampling(resamples=100)),
         evidence=Evidence(
             shifted=(predictions_of(120, seed=3, population="shifted"),),
-            by_growth={m: predictions_of(120, seed=4, population=f"m{m}") for m in (0.0, 0.6, 1.2)},
+            by_growth={
+                m: GrowthTest(predictions=predictions_of(120, seed=4, population=f"m{m}"), n_train=480)
+                for m in (0.0, 0.6, 1.2)
+            },
+            thick_slices=(ThickSlices(slice_mm=5, sd_voxels=0.5, logits=predictions_of(200, seed=1).logits["order"]),),
             confounds=(counted("pretext", "lesion masked", right=70, n=100, expected=(0.45, 0.55)),),
             openings=(opening,),
         ),
