@@ -233,6 +233,21 @@ def test_a_bundle_that_does_not_say_whom_it_has_seen_is_remarked_on(hospital: Ho
     assert any("nobody checked that the test is new to it" in each for each in told["warnings"])
 
 
+def test_a_bundle_is_judged_by_its_own_thresholds(hospital: Hospital, tmp_path: Path) -> None:
+    """Not by those that the validation patients would fix anew."""
+    shutil.copytree(hospital.folder / "bundle", tmp_path / "bundle")
+    file = tmp_path / "bundle" / "configs" / "metadata.json"
+    told = json.loads(file.read_text())
+    told["outputs"][0]["thresholds"] = [{"name": "ours", "threshold": 0.123, "target": None}]
+    file.write_text(json.dumps(told))
+    result = hospital.evaluate(
+        tmp_path / "report", *hospital.split(), "--bundle", str(tmp_path / "bundle"), "--final", "thresholds"
+    )
+    assert result.exit_code == 0, result.output
+    points = json.loads((tmp_path / "report" / "report.json").read_text())["operating_points"]
+    assert {each["name"]: each["threshold"] for each in points}["ours"] == 0.123
+
+
 def test_weights_know_whom_they_have_seen(hospital: Hospital) -> None:
     """Both folds and nobody else: not the calibration part, not the test."""
     parts = read_split(hospital.folder / "split.json").parts
