@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from pynetdicom import evt
@@ -17,6 +18,9 @@ from pynetdicom import evt
 if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
+
+
+_LOOK_AGAIN_S = 0.01
 
 
 class Checkpoint(threading.Event):
@@ -34,13 +38,18 @@ class Checkpoint(threading.Event):
             super().clear()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait to be let go, and say so in the same moment."""
-        while super().wait(timeout):
+        """Wait to be let go, and say so in the same moment; while waiting, say again and again that this is a stop.
+
+        An N-EVENT-REPORT is served by a thread of its own, which takes the flag down when it ends.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
             with self._guard:
-                if self.is_set():
-                    self._association._is_paused = False  # noqa: SLF001 - the flag that tells of a stop, see above
-                    return True
-        return False
+                let_go = self.is_set()
+                self._association._is_paused = not let_go  # noqa: SLF001 - the flag that tells of a stop, see above
+            if let_go or (end is not None and time.monotonic() >= end):
+                return let_go
+            super().wait(_LOOK_AGAIN_S)
 
 
 def _prepare(event: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -35,6 +36,22 @@ def test_a_stop_that_comes_in_between_holds() -> None:
     checkpoint.set()
     waiting.join()
     assert not association._is_paused
+
+
+def test_a_stop_outlives_a_thread_that_takes_the_flag_down() -> None:
+    """Whoever waits for the reactor to stop sees it stopped, though an N-EVENT-REPORT ended in between."""
+    association = SimpleNamespace(_is_paused=True)
+    checkpoint = Checkpoint(cast("Association", association))
+    checkpoint.clear()
+    waiting = threading.Thread(target=checkpoint.wait, args=(5,))
+    waiting.start()
+    association._is_paused = False
+    deadline = time.monotonic() + 2
+    while not association._is_paused and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert association._is_paused
+    checkpoint.set()
+    waiting.join()
 
 
 def test_an_association_is_prepared_before_its_reactor_runs() -> None:
