@@ -99,4 +99,4 @@ def _cohort(experiment: Experiment, kind: Confound, purpose: Purpose) -> Cohort:
 
 def _of(count: int) -> dict[str, int]:
     """Return how many patients serve each purpose."""
-    return {"train": count, "validation": max(4, count // 4), "test": max(4, count // 2)}
+    return {"train": count, "validation": max(2, count // 4), "test": max(2, count // 2)}

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from inference.training.fit import EpochReport
     from inference.training.presets import PhantomGroup, Preset
 
+_FEW = 32  # training patients: to start a process takes longer than to train on them
 FOLDS = 5  # every member leaves out another fifth of the training patients
 MAIN_ARMS = (Arm.SINGLE, Arm.SCRATCH, Arm.SHAM, Arm.ORDER, Arm.GAP)
 GROWTH_ARMS = (Arm.SCRATCH, Arm.SHAM, Arm.ORDER)
@@ -133,7 +134,7 @@ class Experiment:
         missing = [job for job in jobs if not self._path(job).is_file()]
         for group in dict.fromkeys(group for job in missing for group in (job.train, job.validation)):
             self.cohort(group)
-        if self.workers == 1:
+        if self.workers == 1 or all(job.train.patients <= _FEW for job in missing):
             for job in missing:
                 self.trained(job)
             return

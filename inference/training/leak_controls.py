@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 
 _NOTHING, _A_LEAK = (0.45, 0.55), (0.6, 1.0)  # what is expected
 _FIRST = SEEDS["confounds, test"][0] + 5000  # beyond the seeds of the scans that are rendered
-_HISTORIES, _PATIENTS = 3000, 1000  # a patient costs fifty times a history
+_HISTORIES = 3000  # cheap: a patient costs fifty times a history
 
 
-def leak_controls(
-    *, resamples: int, histories: int = _HISTORIES, patients: int = _PATIENTS
-) -> tuple[ConfoundFigure, ...]:
+def leak_controls(*, resamples: int, patients: int, histories: int = _HISTORIES) -> tuple[ConfoundFigure, ...]:
     """Return gap, site and field strength alone: as drawn, and with a leak put there, which a report must find."""
     sampling = Sampling(resamples=resamples)
     plain, at_sites, upgraded = (_patients(dials, patients) for dials in (Dials(), SITE_DIALS, UPGRADE_DIALS))

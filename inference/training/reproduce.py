@@ -114,10 +114,14 @@ def examine(experiment: Experiment, chosen: Chosen, final: Final) -> Evaluation:
     """
     if final.real_head is not None:
         bind(experiment.work, real_head=real_head_digest(final.real_head))
-    test = experiment.preset.population("test")
+    preset = experiment.preset
+    test = preset.population("test")
     groups = [test, *_shifted(experiment, final)]
     by_growth, openings = _by_growth(experiment, final)  # trains, so it comes before the main tests are opened
-    confounds = (*confound_figures(experiment), *leak_controls(resamples=experiment.preset.resamples))
+    confounds = (
+        *confound_figures(experiment),
+        *leak_controls(resamples=preset.resamples, patients=min(1000, 50 * preset.confound_patients)),
+    )
     tables = []
     for group in groups:
         experiment.cohort(group)
