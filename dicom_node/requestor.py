@@ -3,7 +3,7 @@
 pynetdicom 3.0.4 stops its reactor before a request is sent, so that the reactor does not take the answer. It tells that
 by `_is_paused`, which the reactor clears only some time after it has been let go: in between, the next request believes
 it to be stopped, and the answer may go to the reactor. The checkpoint here clears it together with letting it go.
-Measured with C-ECHO on a busy machine: 9 answers of 7270 were lost without it, 0 of 12152 with it.
+Measured with C-ECHO on a busy machine: 9 answers of 7270 were lost without it, 0 of 14044 with it.
 """
 
 from __future__ import annotations
