@@ -184,19 +184,17 @@ def _enter_objects(connection: Connection, report: OwnReport, sha256: str) -> No
     """Enter what was issued: the report's bytes are ours again, its images lie in the archive alone."""
     for position, each in enumerate(report.objects):
         is_report = each.sop_instance_uid == report.sop_instance_uid
-        connection.execute(
-            insert(outbox_object).values(
-                run_key=report.run_key,
-                position=position,
-                kind=each.kind,
-                sop_class_uid=each.sop_class_uid,
-                sop_instance_uid=each.sop_instance_uid,
-                series_instance_uid=each.series_instance_uid,
-                study_instance_uid=each.study_instance_uid,
-                path=outbox_name(report) if is_report else f"{report.run_key}-{position}-only-in-archive.dcm",
-                sha256=sha256 if is_report else NOT_SAID,
-            )
+        entered = runs.OutboxObject(
+            position=position,
+            kind=each.kind,
+            sop_class_uid=each.sop_class_uid,
+            sop_instance_uid=each.sop_instance_uid,
+            series_instance_uid=each.series_instance_uid,
+            study_instance_uid=each.study_instance_uid,
+            path=outbox_name(report) if is_report else f"{report.run_key}-{position}-only-in-archive.dcm",
+            sha256=sha256 if is_report else NOT_SAID,
         )
+        runs.put_object(connection, report.run_key, entered)
 
 
 def _enter_delivery(connection: Connection, report: OwnReport, archive: str, now: datetime) -> None:
