@@ -262,7 +262,7 @@ def record_objects(connection: Connection, run_key: str, objects: Sequence[Outbo
 
 
 def put_object(connection: Connection, run_key: str, found: OutboxObject) -> None:
-    """Enter one object of a run, whose bytes lie in the outbox."""
+    """Enter one object of a run; its bytes lie in the outbox, or of a recovered run in the archive alone."""
     connection.execute(insert(outbox_object).values(run_key=run_key, **asdict(found)))
 
 
