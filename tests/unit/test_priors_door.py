@@ -25,9 +25,10 @@ from dicom_node.ledger.prior_series import Verdict
 from dicom_node.ledger.tables import PriorState, arrival
 from dicom_node.observe.logs import open_log
 from dicom_node.receive import statuses
+from dicom_node.receive.door import Door
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.intake import Intake, Origin
-from dicom_node.receive.listener import Door, Listener
+from dicom_node.receive.listener import Listener
 from dicom_node.settings import UNKNOWN_ISSUER, Logging, Settings
 from tests.factories.bench import NOW
 from tests.factories.mr import classic_series, write

@@ -1,0 +1,115 @@
+"""Makes what a C-STORE request brings durable, whoever took it off the network.
+
+Nothing of the data set is parsed here: only the command set is trusted, and of that only checked UIDs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicom_node import events
+from dicom_node.ledger import arrivals, prior_series
+from dicom_node.receive import statuses
+from dicom_node.receive.file_meta import file_head
+from dicom_node.receive.uids import is_uid
+from dicom_node.settings import UNKNOWN_ISSUER
+
+if TYPE_CHECKING:
+    from dicom_node.ledger.database import Database
+    from dicom_node.observe.logs import Log
+    from dicom_node.receive.door import Door
+    from dicom_node.receive.files import InstanceFiles
+
+STAT_PRIORITY: Final = 1  # (0000,0700) HIGH, PS3.7 9.1.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRequest:
+    """What a C-STORE request and its association say of a data set (PS3.7 9.1.1)."""
+
+    calling_ae_title: str
+    address: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    priority: int
+    move_originator: str = ""  # AE title of who asked for the move that brings it; empty: nobody
+
+
+class Reception:
+    """Makes one received object durable and enters it into the ledger."""
+
+    def __init__(self, database: Database, files: InstanceFiles, door: Door, log: Log) -> None:
+        self._database = database
+        self._files = files
+        self._door = door
+        self._log = log
+
+    def store(self, request: StoreRequest, data_set: bytes | memoryview | None) -> int:
+        """Answer a C-STORE request.
+
+        Args:
+            request: what is said of the data set.
+            data_set: its bytes as received; none: the request brought none.
+
+        Returns:
+            0x0000 only when bytes and row are durable; 0xA700 if we lack the means; 0xC000 if it cannot be stored.
+        """
+        uid = request.sop_instance_uid
+        if not is_uid(uid) or not is_uid(request.sop_class_uid) or data_set is None:
+            return self._refuse(uid, statuses.CANNOT_UNDERSTAND, "no legal SOP Class or Instance UID or no data set")
+        head = file_head(
+            sop_class_uid=request.sop_class_uid,
+            sop_instance_uid=uid,
+            transfer_syntax_uid=request.transfer_syntax_uid,
+        )
+        try:
+            relative = self._files.write((head, data_set))
+        except OSError as error:
+            return self._refuse(uid, statuses.OUT_OF_RESOURCES, f"disk: {error.strerror}")
+        try:
+            self._enter(request, relative, len(head) + len(data_set))
+        except SQLAlchemyError as error:
+            self._files.remove(relative)
+            return self._refuse(uid, statuses.OUT_OF_RESOURCES, f"ledger: {type(error).__name__}")
+        self._log.info(events.INSTANCE_STORED, instance=self._log.pseudonym(uid), status=statuses.NAMES[0])
+        return statuses.SUCCESS
+
+    def _enter(self, request: StoreRequest, relative: str, size_bytes: int) -> None:
+        peer = self._door.peer(request.calling_ae_title)
+        arrival = arrivals.Arrival(
+            sop_instance_uid=request.sop_instance_uid,
+            sop_class_uid=request.sop_class_uid,
+            transfer_syntax_uid=request.transfer_syntax_uid,
+            path=relative,
+            size_bytes=size_bytes,
+            calling_ae_title=request.calling_ae_title,
+            default_issuer=peer.default_issuer if peer else UNKNOWN_ISSUER,
+            stat=request.priority == STAT_PRIORITY or (peer is not None and peer.stat),
+            received_at=datetime.now(UTC),
+            fetched_from=self._fetched_from(request),
+        )
+        with self._database.write() as ledger:
+            arrivals.record(ledger, arrival)
+
+    def _fetched_from(self, request: StoreRequest) -> str | None:
+        """Return the archive that sends because we asked it to, None if the sender came by itself."""
+        originator = request.move_originator
+        named = self._door.named_archive(request.calling_ae_title, originator)
+        if named is not None:
+            return named
+        unnamed = self._door.unnamed_archive(originator, address=request.address, sop_class_uid=request.sop_class_uid)
+        if unnamed is None:
+            return None
+        with self._database.read() as ledger:
+            return unnamed if prior_series.is_fetching(ledger, unnamed) else None
+
+    def _refuse(self, uid: str, status: int, reason: str) -> int:
+        self._log.warning(
+            events.INSTANCE_REFUSED, instance=self._log.pseudonym(uid), status=statuses.NAMES[status], reason=reason
+        )
+        return status
