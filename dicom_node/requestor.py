@@ -1,4 +1,4 @@
-"""What every association that we request needs: no delay of small messages, and no lost answers.
+"""What every association that we request needs: no delay of small messages or of their answers, and none lost.
 
 pynetdicom 3.0.4 stops its reactor before a request is sent, so that the reactor does not take the answer. It tells that
 by `_is_paused`, which the reactor clears only some time after it has been let go: in between, the next request believes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _LOOK_AGAIN_S = 0.01
+_PART_BYTES = 1 << 18  # read at a time: what a peer claims to send is not reserved before it is there
 
 
 class Checkpoint(threading.Event):
@@ -52,13 +53,41 @@ class Checkpoint(threading.Event):
             super().wait(_LOOK_AGAIN_S)
 
 
+def receive(connection: socket.socket, length: int) -> bytearray:
+    """Read so many bytes, and acknowledge every part of them at once; fewer only at the end of the connection.
+
+    A peer with Nagle's algorithm on, as DCMTK's tools and Orthanc are installed, sends the head of a PDU and keeps the
+    rest back until the head is acknowledged; the kernel delays that by 40 ms, and forgets after every answer of ours
+    that it should not (tcp(7): TCP_QUICKACK is not permanent).
+
+    Raises:
+        OSError: if the connection is lost.
+    """
+    content = bytearray()
+    while len(content) < length:
+        part = connection.recv(min(length - len(content), _PART_BYTES))
+        if not part:
+            break
+        content += part
+        acknowledge_at_once(connection)
+    return content
+
+
+def acknowledge_at_once(connection: socket.socket) -> None:
+    """Have what was received acknowledged now; where the system has no such option, later, as it likes."""
+    if hasattr(socket, "TCP_QUICKACK"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
 def _prepare(event: Event) -> None:
-    """Switch Nagle's algorithm off (with delayed ACKs it costs 40 ms a message), and guard the reactor's stops."""
+    """Have nothing wait for an acknowledgement (40 ms a message), neither here nor there; guard the reactor's stops."""
     association = event.assoc
     association._reactor_checkpoint = Checkpoint(association)  # noqa: SLF001 - there is no public way in
-    connection = association.dul.socket
-    if connection is not None and connection.socket is not None:
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    transport = association.dul.socket
+    if transport is not None and transport.socket is not None:
+        connection = transport.socket
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport.recv = lambda nr_bytes: receive(connection, nr_bytes)  # type: ignore[method-assign] # no public way in
 
 
 PREPARED: tuple[evt.EventHandlerType, ...] = ((evt.EVT_CONN_OPEN, _prepare),)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NATIVE: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)  # as encoded, and the Standard's default (PS3.5 10.1)
 COMPRESSIBLE: Final = "saliency"
+MAX_PDU_BYTES: Final = 131072  # that we take; what we send is cut as the archive asks
 
 
 def send(load: Load, destination: Dimse, calling_ae_title: str, *, compress: bool = False) -> Outcome:
@@ -65,6 +66,7 @@ def associate(
 ) -> Association:
     """Ask an archive for an association with these (SOP class, transfer syntax); it may have come about or not."""
     ae = AE(ae_title=calling_ae_title)
+    ae.maximum_pdu_size = MAX_PDU_BYTES
     ae.connection_timeout = destination.timeout_s
     ae.acse_timeout = destination.timeout_s
     ae.dimse_timeout = destination.timeout_s

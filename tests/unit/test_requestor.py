@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pynetdicom
+import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from dicom_node.requestor import PREPARED, Checkpoint
+from dicom_node.requestor import PREPARED, Checkpoint, receive
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -65,7 +67,40 @@ def test_an_association_is_prepared_before_its_reactor_runs() -> None:
     try:
         association = client.associate(*listening.server_address, evt_handlers=[*PREPARED])
         assert isinstance(association._reactor_checkpoint, Checkpoint)
+        assert association.dul.socket is not None
+        assert "recv" in vars(association.dul.socket), "what a peer holds back is acknowledged at once"
         assert all(association.send_c_echo().Status == 0x0000 for _ in range(50))
         association.release()
     finally:
         listening.shutdown()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="the system has no such option")
+def test_what_comes_is_acknowledged_at_once_however_the_kernel_has_got_used_to_wait() -> None:
+    """After some requests and answers the kernel delays acknowledgements; `receive` ends that each time."""
+
+    def delays(connection: socket.socket) -> bool:
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 0
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as ours:
+        theirs, _ = listening.accept()
+        with theirs:
+            for _ in range(20):
+                ours.sendall(b"request")
+                theirs.sendall(b"head")
+                assert ours.recv(4) == b"head"
+            assert delays(ours), "the kernel never delayed anything: this proves nothing"
+            for _ in range(20):
+                ours.sendall(b"request")
+                theirs.sendall(b"head")
+                assert receive(ours, 4) == b"head"
+                assert not delays(ours)
+
+
+def test_a_connection_that_ends_gives_what_there_was() -> None:
+    """As pynetdicom expects: fewer bytes than asked for, and no error."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as ours:
+        theirs, _ = listening.accept()
+        theirs.sendall(b"half")
+        theirs.close()
+        assert receive(ours, 8) == b"half"
