@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 
 from dicom_node.ledger import runs
-from dicom_node.ledger.tables import DeliveryState, delivery, handed_over, outbox_object
+from dicom_node.ledger.tables import DeliveryState, delivery, handed_over, outbox_object, run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -46,6 +46,15 @@ class Delivery:
     to_commit: bool = False  # storage commitment is asked for, again if need be
     commit_requests: int = 0
     committed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A delivery whose next attempt may be made, and what decides how urgent it is."""
+
+    delivery: Delivery
+    stat: bool
+    task: str
 
 
 def create(
@@ -81,8 +90,10 @@ def is_unsent(connection: Connection, run_key: str) -> bool:
     return not done and connection.scalar(begun) is None
 
 
-def due(connection: Connection, now: datetime) -> list[Delivery]:
+def due(connection: Connection, now: datetime) -> list[Due]:
     """Return open deliveries whose next attempt may be made, and sent ones whose commitment has to be asked for.
+
+    Those that have been due for longest come first.
 
     An encoding after the first may still be in the making.
     """
@@ -90,12 +101,21 @@ def due(connection: Connection, now: datetime) -> list[Delivery]:
         outbox_object.c.run_key == delivery.c.run_key, outbox_object.c.encoding == delivery.c.encoding
     )
     query = (
-        select(delivery)
+        select(delivery, run.c.stat, run.c.task)
+        .join(run, run.c.run_key == delivery.c.run_key)
         .where(or_(delivery.c.state.in_(OPEN_STATES), _TO_COMMIT), delivery.c.next_attempt_at <= now)
         .where(or_(delivery.c.encoding == 1, delivery.c.note.is_not(None), made))
         .order_by(delivery.c.next_attempt_at, delivery.c.run_key)
     )
-    return [_delivery(row) for row in connection.execute(query)]
+    return [Due(delivery=_delivery(row), stat=row.stat, task=row.task) for row in connection.execute(query)]
+
+
+def failing(connection: Connection, now: datetime) -> set[str]:
+    """Return the destinations at which something failed that still waits for its next try."""
+    query = select(delivery.c.destination).where(
+        delivery.c.state == DeliveryState.RETRYING, delivery.c.next_attempt_at > now
+    )
+    return set(connection.scalars(query))
 
 
 def is_open(found: Delivery) -> bool:
@@ -185,7 +205,13 @@ def remember_class(connection: Connection, found: Delivery, report_class: str | 
 
 
 def sent(connection: Connection, found: Delivery, now: datetime, *, to_commit: bool = False) -> None:
-    """Note that the destination holds every object, of the encoding that was sent; ask for its commitment next."""
+    """Note that the destination holds every object, of the encoding that was sent; ask for its commitment next.
+
+    It is there again: whatever waits for its next try there is due now.
+    """
+    waits = and_(delivery.c.destination == found.destination, delivery.c.state == DeliveryState.RETRYING)
+    hasten = update(delivery).where(waits, delivery.c.run_key != found.run_key, delivery.c.next_attempt_at > now)
+    connection.execute(hasten.values(next_attempt_at=now))
     _change(
         connection,
         found,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 APPLICATION_VERSION: Final = "workflows-1"
 MOST_RECOVERIES: Final = 3
 STAT, ROUTINE = 1, 200  # DBOS: lower first; a task takes up to 100 off the routine one
-AT_ONCE: Final = {"run": 1, "deliver": 4, "lookup": 2, "fetch": 16}  # per process; archives set their own limits
+AT_ONCE: Final = {"run": 1, "deliver": 8, "lookup": 2, "fetch": 16}  # per process; archives set their own limits
 POLLING_S: Final = 0.25
 
 

@@ -16,6 +16,7 @@ from dicom_node.deliver.consignment import job_key
 from dicom_node.ledger import cases, deliveries, patients, presence, runs
 from dicom_node.priors import search
 from dicom_node.timeline.model import RunState
+from dicom_node.work.backlog import next_attempts
 from dicom_node.work.decisions import Decider
 from dicom_node.work.engine import ROUTINE, STAT, JobKind, JobStatus
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from dicom_node.ledger.database import Database
+    from dicom_node.ledger.deliveries import Due
     from dicom_node.ledger.runs import OpenRun
     from dicom_node.observe.logs import Log
     from dicom_node.work.judge import Rules
@@ -98,10 +100,10 @@ class Reconciler:
             self.engine.retry(run.run_key)  # ended once without a report, wanted again
         self.log.info(events.RUN_SUBMITTED, run=run.run_key[:12], task=run.task)
 
-    def _priority(self, run: OpenRun) -> int:
-        """Return where a run stands in the queue: STAT first, then by the task's priority, lower numbers first."""
-        served = self.tasks.get(run.task)
-        return STAT if run.stat else ROUTINE - (served.task.priority if served else 0)
+    def _priority(self, wanted: OpenRun | Due) -> int:
+        """Return where something stands in its queue: STAT first, then by the task's priority, lower numbers first."""
+        served = self.tasks.get(wanted.task)
+        return STAT if wanted.stat else ROUTINE - (served.task.priority if served else 0)
 
     def _follow_runs(self) -> None:
         """Take over from the engine how far the open runs are."""
@@ -132,24 +134,29 @@ class Reconciler:
             self.log.error(events.RUN_FAILED, run=run.run_key[:12], task=run.task)  # why: in the ledger, with dates
 
     def _start_deliveries(self) -> None:
+        now = self.clock()
         with self.database.read() as ledger:
-            due = [each for each in deliveries.due(ledger, self.clock()) if not cases.pauses(ledger, each.run_key)]
-        self._start_attempts(JobKind.DELIVER, [job_key(each) for each in due])
+            due = [each for each in deliveries.due(ledger, now) if not cases.pauses(ledger, each.delivery.run_key)]
+            failing = deliveries.failing(ledger, now)
+        statuses = self.engine.status(job_key(each.delivery) for each in due)
+        taken = {key for key, status in statuses.items() if status in TAKEN}
+        for each in next_attempts(due, priority=self._priority, taken=taken, failing=failing):
+            key = job_key(each.delivery)
+            self._start_attempt(JobKind.DELIVER, key, statuses[key], priority=self._priority(each))
 
     def _start_searches(self) -> None:
         """Have archives asked, and series fetched, as far as their limits let it."""
         with self.database.read() as ledger:
             due = search.due(ledger, settings=self.rules.settings, now=self.clock())
-        for kind in (JobKind.LOOKUP, JobKind.FETCH):
-            self._start_attempts(kind, [key for each, key in due if each == kind])
+        statuses = self.engine.status(key for _, key in due)
+        for kind, key in due:
+            self._start_attempt(JobKind(kind), key, statuses[key])
 
-    def _start_attempts(self, kind: JobKind, keys: list[str]) -> None:
-        statuses = self.engine.status(keys)
-        for key in keys:
-            if statuses[key] is JobStatus.UNKNOWN:
-                self.engine.submit(kind, key)
-            elif statuses[key] not in TAKEN:
-                self.engine.retry(key)  # the attempt broke before it could be written down
+    def _start_attempt(self, kind: JobKind, key: str, status: JobStatus, *, priority: int = ROUTINE) -> None:
+        if status is JobStatus.UNKNOWN:
+            self.engine.submit(kind, key, priority=priority)
+        elif status not in TAKEN:
+            self.engine.retry(key)  # the attempt broke before it could be written down
 
     def _beat_and_rescue(self) -> None:
         now = self.clock()

@@ -206,18 +206,18 @@ def test_a_delivery_goes_from_pending_over_retrying_to_sent_or_dead(database: Da
         runs.propose(ledger, proposal(), NOW)
         for _ in range(2):
             deliveries.create(ledger, "a" * 64, ["one", "two"], NOW)
-        one, two = deliveries.due(ledger, NOW)
+        one, two = (each.delivery for each in deliveries.due(ledger, NOW))
         deliveries.sent(ledger, one, NOW)
         deliveries.retry(ledger, two, error="away", now=NOW, next_attempt_at=LATER)
         assert deliveries.due(ledger, NOW) == []
-        (two,) = deliveries.due(ledger, LATER)
+        (two,) = (each.delivery for each in deliveries.due(ledger, LATER))
         assert (two.destination, two.state, two.attempts) == ("two", DeliveryState.RETRYING, 1)
         deliveries.dead(ledger, two, error="given up")
         assert deliveries.counts_by_state(ledger) == {"sent": 1, "dead": 1}
         revived = deliveries.get(ledger, "a" * 64, "two")
         assert revived is not None
         deliveries.revive(ledger, revived, LATER)
-        assert [each.destination for each in deliveries.due(ledger, LATER)] == ["two"]
+        assert [each.delivery.destination for each in deliveries.due(ledger, LATER)] == ["two"]
 
 
 def test_cohort_facts_survive_the_ledger(database: Database) -> None:

@@ -237,4 +237,4 @@ def test_an_answer_during_the_request_stands(database: Database) -> None:
         deliveries.asked_commitment(ledger, found, error="late", next_attempt_at=NOW + timedelta(days=1))
     assert (delivery(database).state, delivery(database).error) == (DeliveryState.COMMITTED, None)
     with database.read() as ledger:
-        assert [each.destination for each in deliveries.due(ledger, NOW + timedelta(days=9))] == ["second"]
+        assert [each.delivery.destination for each in deliveries.due(ledger, NOW + timedelta(days=9))] == ["second"]

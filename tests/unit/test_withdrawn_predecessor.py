@@ -92,7 +92,7 @@ def deliver(bench: Bench, **later: float) -> None:
     outbox = bench.folders.outbox
     postman = Postman(bench.settings, bench.database, outbox, log, clock=lambda: bench.now, archive_for=no_archive)
     with bench.database.read() as ledger:
-        keys = [job_key(each) for each in deliveries.due(ledger, bench.now)]
+        keys = [job_key(each.delivery) for each in deliveries.due(ledger, bench.now)]
     for key in keys:
         postman.deliver(key)
 
