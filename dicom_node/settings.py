@@ -25,6 +25,7 @@ from dicom_node.pacs_settings import (
     Retry,
     StorageCommitment,
 )
+from dicom_node.web.settings import Web
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -189,12 +190,6 @@ class Inference(Document):
     nice: int = Field(default=10, ge=0, le=19)
 
 
-class Web(Document):
-    """The status page: not in this version."""
-
-    enabled: Literal[False] = False
-
-
 class Retention(Document):
     """How long what can be made or fetched again is kept; reports are never deleted by themselves."""
 
@@ -289,6 +284,11 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
         update["selection"] = resolve(settings.selection)
     if settings.inference.template:
         update["inference"] = settings.inference.model_copy(update={"template": resolve(settings.inference.template)})
+    users = [
+        user.model_copy(update={"token_file": resolve(user.token_file)}) if user.token_file else user
+        for user in settings.web.users
+    ]
+    update["web"] = settings.web.model_copy(update={"users": tuple(users)})
     update["tasks"] = tuple(
         str(resolve(Path(task))) if task.endswith((".yaml", ".yml")) else task for task in settings.tasks
     )
