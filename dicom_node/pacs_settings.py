@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, time
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from dicom_node.addresses import AeTitle, Port
 from dicom_node.documents import Document, Regex
+from dicom_node.tls_settings import ArchiveTls
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Dimse(Document):
@@ -22,6 +26,7 @@ class Dimse(Document):
     host: str
     port: Port
     timeout_s: float = Field(default=30, gt=0)
+    tls: ArchiveTls | None = None
 
 
 class HttpArchive(Document):
@@ -120,6 +125,13 @@ class Pacs(Document):
     compress_saliency: bool = False  # JPEG-LS lossless where the archive accepts it
     allow_unvalidated: bool = False
     retry: Retry = Retry()
+
+    def relative_to(self, folder: Path) -> Pacs:
+        """Return it with the paths of its files absolute, taken from a folder."""
+        if self.dimse is None or self.dimse.tls is None:
+            return self
+        tls = self.dimse.tls.relative_to(folder)
+        return self.model_copy(update={"dimse": self.dimse.model_copy(update={"tls": tls})})
 
     @model_validator(mode="after")
     def _ways_in(self) -> Self:
