@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dicom_node import by_hand
 from dicom_node.app import now, prepare
 from dicom_node.cli_options import config_option, fail, load_settings, open_ledger
 from dicom_node.errors import NodeError, PeerError
-from dicom_node.ledger import cohort, deliveries, patients, runs
-from dicom_node.ledger.tables import DeliveryState
+from dicom_node.ledger.identity_changes import By
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.intake import Intake, Origin
-from dicom_node.timeline.model import RunState
 from dicom_node.work.folders import Folders
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from dicom_node.ledger.runs import Run
 
 BY_HAND = "(by hand)"
 
@@ -56,30 +57,18 @@ def retry(run_or_delivery: str, config: Path) -> None:
 
     Of a delivery that was sent and not committed, the commitment is asked for again.
     """
-    key, _, destination = run_or_delivery.partition("/")
+    by = By(actor=getpass.getuser(), at=now())
     with open_ledger(load_settings(config)).write() as ledger:
-        run = find_run(ledger, key)
-        if destination:
-            found = deliveries.get(ledger, run.run_key, destination)
-            if found is None:
-                fail(NodeError(f"run {run.run_key[:12]} has no delivery to {destination!r}"))
-            if found.state is DeliveryState.VOID:
-                fail(NodeError(f"run {run.run_key[:12]} was withdrawn before anything was sent to {destination!r}"))
-            deliveries.revive(ledger, found, now())
-        elif run.state is RunState.FAILED:
-            runs.set_state(ledger, run.run_key, RunState.QUEUED)
-        else:
-            fail(NodeError(f"run {run.run_key[:12]}: expected a failed run, found it {run.state}"))
-        patients.touch(ledger, run.patient_row)
-        cohort.write_audit(
-            ledger, at=now(), actor=getpass.getuser(), action="retry", subject=run_or_delivery, details={}
-        )
+        try:
+            by_hand.retry(ledger, run_or_delivery, by)
+        except NodeError as error:
+            fail(error)
     click.echo("will be tried again at the next tick")
 
 
-def find_run(ledger: Connection, key: str) -> runs.Run:
+def find_run(ledger: Connection, key: str) -> Run:
     """Return the one run whose key starts with these digits, or end with exit code 1."""
-    found = runs.starting_with(ledger, key)
-    if len(found) != 1:
-        fail(NodeError(f"expected one run whose key starts with {key!r}, found {len(found)}"))
-    return found[0]
+    try:
+        return by_hand.find_run(ledger, key)
+    except NodeError as error:
+        fail(error)
