@@ -17,6 +17,7 @@ from dicom_node import events
 from dicom_node.deliver.postman import Postman
 from dicom_node.ledger import arrivals, cohort, patients, presence
 from dicom_node.ledger.database import Database
+from dicom_node.observe.audit import open_trail
 from dicom_node.observe.logs import Log, load_key, open_log
 from dicom_node.priors.archives import open_archive
 from dicom_node.priors.librarian import Librarian
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 TICK_S: Final = 1.0
 INDEX_S: Final = 0.1
 BEAT_S: Final = 15.0
+AUDIT_S: Final = 5.0
 SWEEP_S: Final = 3600.0
 IMAGE_SWEEP_S: Final = 86400.0  # looks at every patient anew; the first time when all have been decided
 DRAIN_S: Final = 30
@@ -136,6 +138,7 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     engine = _node_engine(found, role, me)
     engine.start()
     stack.callback(engine.stop, drain_s=DRAIN_S)
+    _start_audit(found, role, stack)
     if role == "deliver":
         _every(_scheduler(stack), BEAT_S, _beat(found, me), found.log)
         return
@@ -145,6 +148,15 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
         _audit_openings(found, ledger)
     _start_ticks(found, engine, me, stack)
     _start_listeners(found, stack)
+
+
+def _start_audit(found: Parts, role: str, stack: ExitStack) -> None:
+    """Have the audit trail follow the ledger, where the site wants one."""
+    trail = open_trail(found.settings, found.database, found.log, role=role, clock=now)
+    if trail is not None:
+        trail.start()
+        stack.callback(trail.stop)
+        _every(_scheduler(stack), AUDIT_S, trail.run_once, found.log)
 
 
 def _node_engine(found: Parts, role: str, me: str) -> Engine:

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dicom_node.addresses import AeTitle, Networks, Port
 from dicom_node.documents import Document, load_document
+from dicom_node.observe.audit_settings import Audit
 from dicom_node.pacs_settings import (
     DicomWeb,
     Dimse,
@@ -174,12 +175,6 @@ class Receive(Document):
         return self
 
 
-class Audit(Document):
-    """Audit messages over syslog (PS3.15 A.5): not in this version; every change by hand is kept in the ledger."""
-
-    syslog: None = None
-
-
 class Inference(Document):
     """Where and how the model runs; `template` is a folder with t1.nii.gz and mask.nii.gz, none: MNI152."""
 
@@ -280,6 +275,7 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     update: dict[str, Any] = {
         "node": settings.node.model_copy(update={"data_dir": resolve(settings.node.data_dir)}),
     }
+    update["audit"] = settings.audit.relative_to(folder)
     if settings.selection:
         update["selection"] = resolve(settings.selection)
     if settings.inference.template:
