@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from pynetdicom import evt
 
+from dicom_node import tls
+
 if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.events import Event
@@ -79,14 +81,26 @@ def acknowledge_at_once(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
+def why_not(association: Association) -> str:
+    """Say why an association that we asked for did not come about."""
+    if association.is_rejected:
+        return "the archive rejected the association (AE titles or address not known there?)"
+    return tls.failure(association) or "no connection to the archive, or it did not answer the association request"
+
+
 def _prepare(event: Event) -> None:
-    """Have nothing wait for an acknowledgement (40 ms a message), neither here nor there; guard the reactor's stops."""
+    """Have nothing wait for an acknowledgement (40 ms a message), neither here nor there; guard the reactor's stops.
+
+    A read has an end, too: with TLS a connection is readable when a session ticket has come and nothing after it, and
+    with an archive that stops in the middle of a PDU. pynetdicom would wait there for ever, deaf to its own time-outs.
+    """
     association = event.assoc
     association._reactor_checkpoint = Checkpoint(association)  # noqa: SLF001 - there is no public way in
     transport = association.dul.socket
     if transport is not None and transport.socket is not None:
         connection = transport.socket
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(association.network_timeout)
         transport.recv = lambda nr_bytes: receive(connection, nr_bytes)  # type: ignore[method-assign] # no public way in
 
 

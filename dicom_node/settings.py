@@ -26,6 +26,7 @@ from dicom_node.pacs_settings import (
     Retry,
     StorageCommitment,
 )
+from dicom_node.tls_settings import CertificateIdentity, Tls
 from dicom_node.web.settings import Web
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ STORAGE_SOP_CLASSES: Final = {
 }
 
 Seconds = Annotated[float, Field(ge=0)]
+Right = Literal["store", "echo", "commitment"]  # C-STORE, C-ECHO, N-EVENT-REPORT of storage commitment
 
 
 class Node(Document):
@@ -77,23 +79,31 @@ class Database(Document):
 
 
 class Peer(Document):
-    """A system that may send to us: its AE title, the addresses it may call from, the issuer of its PatientIDs."""
+    """A system that may send to us: its AE title, the addresses it may call from, the issuer of its PatientIDs.
+
+    Beside that, what it may ask for, over which port, and whose certificate it has to show.
+    """
 
     ae_title: AeTitle
     hosts: Networks = Field(min_length=1)
     default_issuer: str = Field(min_length=1)
     stat: bool = False
+    rights: tuple[Right, ...] = Field(default=("store", "echo"), min_length=1)
+    max_associations: int | None = Field(default=None, ge=1)  # at the same time; none: as many as there are for all
+    tls: Literal["optional", "required"] = "optional"
+    certificate_identity: CertificateIdentity | None = None  # none: any certificate that no other peer is known by
 
     def allows(self, address: str) -> bool:
         """Say whether a call from this IP address may be this peer."""
         caller = ipaddress.ip_address(address)
         return any(caller in ipaddress.ip_network(host, strict=False) for host in self.hosts)
 
-
-class Tls(Document):
-    """DICOM TLS: not in this version."""
-
-    enabled: Literal[False] = False
+    @model_validator(mode="after")
+    def _shows_what_is_expected(self) -> Self:
+        if self.certificate_identity is not None and self.tls != "required":
+            msg = "certificate_identity needs tls: required, for nothing is shown over the plain port"
+            raise ValueError(msg)
+        return self
 
 
 class Hl7(Document):
@@ -110,6 +120,7 @@ class Receive(Document):
 
     peers: tuple[Peer, ...] = ()
     allow_unknown_peers: bool = False
+    plain: bool = True  # whether node.port is served, which knows no TLS
     tls: Tls = Tls()
     engine: Literal["pynetdicom"] = "pynetdicom"
     sop_classes: tuple[str, ...] = DEFAULT_SOP_CLASSES
@@ -164,6 +175,20 @@ class Receive(Document):
             msg = f"not the keyword of a storage SOP class (PS3.6 table A-1): {', '.join(unknown)}"
             raise ValueError(msg)
         return keywords
+
+    @model_validator(mode="after")
+    def _everyone_can_come(self) -> Self:
+        if not self.plain and not self.tls.enabled:
+            msg = "plain: false needs tls.enabled: true, or nobody could send"
+            raise ValueError(msg)
+        for peer in self.peers:
+            if peer.tls == "required" and not self.tls.enabled:
+                msg = f"peers: {peer.ae_title}: tls: required needs tls.enabled: true"
+                raise ValueError(msg)
+            if peer.certificate_identity is not None and not self.tls.mutual:
+                msg = f"peers: {peer.ae_title}: certificate_identity needs tls.mutual: true, or no certificate is shown"
+                raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _one_rule_per_title(self) -> Self:
@@ -243,6 +268,13 @@ class Settings(Document):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.receive.tls.enabled and self.receive.plain and self.receive.tls.port == self.node.port:
+            msg = f"receive.tls.port is node.port, {self.node.port}; the plain and the secure port are two"
+            raise ValueError(msg)
+        return self
+
     @property
     def ledger_url(self) -> str:
         """The URL of the ledger's database."""
@@ -285,6 +317,8 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
         for user in settings.web.users
     ]
     update["web"] = settings.web.model_copy(update={"users": tuple(users)})
+    update["receive"] = settings.receive.model_copy(update={"tls": settings.receive.tls.relative_to(folder)})
+    update["pacs"] = tuple(each.relative_to(folder) for each in settings.pacs)
     update["tasks"] = tuple(
         str(resolve(Path(task))) if task.endswith((".yaml", ".yml")) else task for task in settings.tasks
     )

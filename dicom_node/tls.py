@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from cryptography import x509
 
+from dicom_node.errors import UpstreamError
 from dicom_node.tls_settings import FINGERPRINT
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def requestor_args(archive: Dimse) -> tuple[ssl.SSLContext, str] | None:
     The files are read for every association: a renewed certificate is used at once.
 
     Raises:
-        OSError: if a file cannot be read or used; `problems` says which.
+        UpstreamError: if a file cannot be read or used now; `problems` says which.
     """
     if archive.tls is None:
         return None
@@ -137,7 +138,11 @@ def requestor_args(archive: Dimse) -> tuple[ssl.SSLContext, str] | None:
     context.expected = archive.tls.certificate_identity
     context.check_hostname = context.expected is None
     _restrict(context)
-    _load(context, archive.tls)
+    try:
+        _load(context, archive.tls)
+    except OSError as error:
+        msg = "our TLS files for this archive cannot be used; `dicom-node check` says which"
+        raise UpstreamError(msg) from error
     return context, archive.host
 
 

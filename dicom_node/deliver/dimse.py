@@ -11,8 +11,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLo
 from pynetdicom import AE, evt
 
 from dicom_node.deliver.outcome import Outcome, Verdict, judge_store_status
-from dicom_node.errors import NodeError
-from dicom_node.requestor import PREPARED
+from dicom_node.errors import NodeError, UpstreamError
+from dicom_node.requestor import PREPARED, why_not
+from dicom_node.tls import requestor_args
 from sr_templates.compression import compressed
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ def send(load: Load, destination: Dimse, calling_ae_title: str, *, compress: boo
     Raises:
         NodeError: if an object of the outbox cannot be read.
     """
-    association = associate(_contexts(load.parcels, compress=compress), destination, calling_ae_title)
+    try:
+        association = associate(_contexts(load.parcels, compress=compress), destination, calling_ae_title)
+    except UpstreamError as error:
+        return Outcome(verdict=Verdict.RETRY, reason=str(error))
     if not association.is_established:
         if association.rejected_contexts and not association.accepted_contexts:
             return _unwanted(load.parcels)  # pynetdicom has aborted by itself
@@ -64,7 +68,11 @@ def associate(
     calling_ae_title: str,
     handlers: Sequence[evt.EventHandlerType] = (),
 ) -> Association:
-    """Ask an archive for an association with these (SOP class, transfer syntax); it may have come about or not."""
+    """Ask an archive for an association with these (SOP class, transfer syntax); it may have come about or not.
+
+    Raises:
+        UpstreamError: if our own TLS files cannot be used now.
+    """
     ae = AE(ae_title=calling_ae_title)
     ae.maximum_pdu_size = MAX_PDU_BYTES
     ae.connection_timeout = destination.timeout_s
@@ -80,14 +88,8 @@ def associate(
         contexts=requested,
         ae_title=destination.ae_title,
         evt_handlers=[*PREPARED, *handlers],
+        tls_args=requestor_args(destination),
     )
-
-
-def why_not(association: Association) -> str:
-    """Say why an association did not come about."""
-    if association.is_rejected:
-        return "the archive rejected the association (AE titles or address not known there?)"
-    return "no connection to the archive, or it did not answer the association request"
 
 
 def _contexts(parcels: Sequence[Parcel], *, compress: bool) -> list[tuple[str, str]]:

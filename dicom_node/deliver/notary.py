@@ -25,7 +25,9 @@ from dicom_node import events
 from dicom_node.deliver import dimse
 from dicom_node.deliver.commitment_reports import PUSH_MODEL, CommitmentReports, refuse_action
 from dicom_node.deliver.outcome import next_wait
+from dicom_node.errors import UpstreamError
 from dicom_node.ledger import commitments, deliveries, patients
+from dicom_node.requestor import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +71,10 @@ class Notary:
             instances = [each.sop_instance_uid for each in consignment.objects]
             commitments.enter(ledger, transaction_uid, delivery, instances, now)
             deliveries.ask_commitment(ledger, delivery, next_attempt_at=now + UNSURE)
-        problem = self._request(transaction_uid, consignment.objects, pacs.dimse)
+        try:
+            problem = self._request(transaction_uid, consignment.objects, pacs.dimse)
+        except UpstreamError as error:
+            problem = f"not committed: {error}"
         wait = timedelta(hours=wanted.wait_h) if problem is None else next_wait(delivery.commit_requests, pacs.retry)
         if problem is None and delivery.commit_requests:
             problem = f"not committed, asked {delivery.commit_requests + 1} times"
@@ -90,7 +95,11 @@ class Notary:
             patients.touch(ledger, consignment.run.patient_row)
 
     def _request(self, transaction_uid: str, objects: Sequence[OutboxObject], destination: Dimse) -> str | None:
-        """Send the request; return why it was not taken, None if it was."""
+        """Send the request; return why it was not taken, None if it was.
+
+        Raises:
+            UpstreamError: if our own TLS files cannot be used now.
+        """
         answered = threading.Event()
 
         def take(event: Event) -> tuple[int, None]:
@@ -104,7 +113,7 @@ class Notary:
         if not association.is_established:
             if association.rejected_contexts and not association.accepted_contexts:
                 return "not committed: the archive offers no storage commitment"
-            return f"not committed: {dimse.why_not(association)}"
+            return f"not committed: {why_not(association)}"
         try:
             information = _action_information(transaction_uid, objects)
             response, _ = association.send_n_action(

@@ -9,7 +9,8 @@ from pynetdicom import AE, evt
 
 from dicom_node.errors import PeerError, UpstreamError
 from dicom_node.priors.archive import CannotBeAsked
-from dicom_node.requestor import PREPARED
+from dicom_node.requestor import PREPARED, why_not
+from dicom_node.tls import requestor_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ def associated(
     """Give an established association, released at the end, or aborted if the work with it broke off.
 
     Raises:
-        UpstreamError: if the archive is away or rejects us.
+        UpstreamError: if the archive is away or rejects us, or our own TLS files cannot be used now.
         CannotBeAsked: if it takes no part in any of these services.
     """
     ae = AE(ae_title=calling_ae_title)
@@ -60,12 +61,13 @@ def associated(
         ae_title=archive.ae_title,
         ext_neg=list(roles),
         evt_handlers=[*PREPARED, *handlers],
+        tls_args=requestor_args(archive),
     )
     if association.rejected_contexts and not association.accepted_contexts:
         msg = "the archive accepts no presentation context for what we ask"  # pynetdicom has aborted by itself
         raise CannotBeAsked(msg)
     if not association.is_established:
-        raise UpstreamError(_why_not(association))
+        raise UpstreamError(why_not(association))
     try:
         yield association
     except BaseException:
@@ -103,9 +105,3 @@ def refusal(status: int, operation: str) -> PeerError | UpstreamError:
     if status in WILL_NOT_CHANGE:
         return CannotBeAsked(f"{operation} status 0x{status:04X}: {WILL_NOT_CHANGE[status]}")
     return UpstreamError(f"{operation} status 0x{status:04X}: the archive cannot answer now")
-
-
-def _why_not(association: Association) -> str:
-    if association.is_rejected:
-        return "the archive rejected the association (AE titles or address not known there?)"
-    return "no connection to the archive, or it did not answer the association request"
