@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node import events
 from dicom_node.deliver.postman import Postman
-from dicom_node.ledger import arrivals, cohort, patients, presence
+from dicom_node.ledger import cohort, patients, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.audit import open_trail
 from dicom_node.observe.logs import Log, load_key, open_log
@@ -27,6 +26,7 @@ from dicom_node.receive.indexer import Indexer
 from dicom_node.receive.listener import Listener
 from dicom_node.receive.reader import Reader
 from dicom_node.receive.recovery import Recovery
+from dicom_node.receive.stock import take_stock
 from dicom_node.resources import selection_file
 from dicom_node.timeline.selection import load_selection
 from dicom_node.work.engine import Engine, JobKind, Steps
@@ -283,10 +283,17 @@ def sweep_cache(found: Parts, at: datetime) -> int:
 
 
 def _sweep_instances(found: Parts) -> None:
-    with found.database.read() as ledger:
-        known = arrivals.known_paths(ledger)
-    removed = found.files.remove_orphans(known, now_s=time.time())
-    found.log.info(events.STORAGE_RECONCILED, count=len(known), removed=removed)
+    """Hold files and rows against each other before anything is decided on them, and say what was done."""
+    taken = take_stock(found.database, found.files, found.folders.outbox, now())
+    tell = found.log.error if taken.lost or taken.outbox else found.log.info
+    tell(
+        events.STORAGE_RECONCILED,
+        count=taken.promised,
+        removed=taken.removed,
+        lost=taken.lost,
+        back=taken.back,
+        outbox_lost=taken.outbox,
+    )
 
 
 def _audit_openings(found: Parts, ledger: Connection) -> None:

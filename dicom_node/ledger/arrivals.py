@@ -11,7 +11,7 @@ from sqlalchemy import and_, func, insert, or_, select, update
 from dicom_node.ledger.cohort import write_audit
 from dicom_node.ledger.identity import owner_row
 from dicom_node.ledger.patients import touch
-from dicom_node.ledger.tables import ArrivalState, arrival, instance, outbox_object, study
+from dicom_node.ledger.tables import GONE, ArrivalState, arrival, instance, outbox_object, study
 from dicom_node.timeline.circumstances import heard
 from dicom_node.timeline.decision import StudyClock
 from dicom_node.timeline.model import InstanceFacts
@@ -132,7 +132,7 @@ def index(connection: Connection, arrival_id: int, facts: InstanceFacts) -> Arri
         _enter(connection, arrival_id, owner, facts)
         return _close(connection, arrival_id, owner, facts, (ArrivalState.INDEXED, None))
     if held.content_digest == facts.content_digest and held.patient == owner:
-        if held.state == ArrivalState.AGED_OUT:
+        if held.state in GONE:
             _bring_back(connection, arrival_id, owner, facts)
             return _close(connection, arrival_id, owner, facts, (ArrivalState.INDEXED, None))
         same_id = InstanceFacts.from_json(held.facts).patient.key == facts.patient.key
@@ -177,7 +177,7 @@ def instance_paths(connection: Connection, sop_instance_uids: list[str]) -> dict
             .join(arrival, arrival.c.id == instance.c.arrival)
             .where(
                 instance.c.sop_instance_uid.in_(sop_instance_uids[start : start + 500]),
-                arrival.c.state != ArrivalState.AGED_OUT,
+                arrival.c.state.not_in(GONE),
             )
         )
         paths.update({row.sop_instance_uid: row.path for row in connection.execute(query)})
@@ -185,8 +185,8 @@ def instance_paths(connection: Connection, sop_instance_uids: list[str]) -> dict
 
 
 def known_paths(connection: Connection) -> set[str]:
-    """Return the path of every file that has a row and did not age out."""
-    return set(connection.scalars(select(arrival.c.path).where(arrival.c.state != ArrivalState.AGED_OUT)))
+    """Return the path of every file that has a row and is not known to be gone."""
+    return set(connection.scalars(select(arrival.c.path).where(arrival.c.state.not_in(GONE))))
 
 
 def counts_by_state(connection: Connection) -> dict[str, int]:
@@ -197,7 +197,7 @@ def counts_by_state(connection: Connection) -> dict[str, int]:
 
 def set_aside_reasons(connection: Connection) -> list[dict[str, object]]:
     """Count files that no case can use by state and reason, the commonest first."""
-    out_of_use = (ArrivalState.SET_ASIDE, ArrivalState.CONFLICT, ArrivalState.NOT_AN_INPUT)
+    out_of_use = (ArrivalState.SET_ASIDE, ArrivalState.CONFLICT, ArrivalState.NOT_AN_INPUT, ArrivalState.LOST)
     count = func.count().label("count")
     query = (
         select(arrival.c.state, arrival.c.reason, count)
@@ -245,7 +245,7 @@ def _replace(connection: Connection, arrival_id: int, patient_id: int, facts: In
     held = connection.execute(select(instance.c.arrival, instance.c.patient).where(same)).one()
     connection.execute(
         update(arrival)
-        .where(arrival.c.id == held.arrival, arrival.c.state != ArrivalState.AGED_OUT)
+        .where(arrival.c.id == held.arrival, arrival.c.state.not_in(GONE))
         .values(state=ArrivalState.SET_ASIDE, reason=REPLACED)
     )
     connection.execute(update(instance).where(same).values(**_values(arrival_id, patient_id, facts)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, or_, select
 
 from dicom_node.ledger import rejections
-from dicom_node.ledger.tables import ArrivalState, arrival, instance
+from dicom_node.ledger.tables import GONE, ArrivalState, arrival, instance
 from dicom_node.timeline.history import Arrived, Contradicted, Rejected
 from dicom_node.timeline.model import InstanceFacts
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dicom_node.timeline.history import Event
 
-FIRST_COPIES = (ArrivalState.INDEXED, ArrivalState.DUPLICATE, ArrivalState.AGED_OUT)
+FIRST_COPIES = (ArrivalState.INDEXED, ArrivalState.DUPLICATE, *GONE)
 
 
 def events_of(connection: Connection, patient_row: int) -> list[Event]:

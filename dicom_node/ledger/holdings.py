@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, or_, select
 
 from dicom_node.ledger import identity, patients
-from dicom_node.ledger.tables import ArrivalState, PriorState, arrival, instance, outbox_object, prior_series, run
+from dicom_node.ledger.tables import GONE, ArrivalState, PriorState, arrival, instance, outbox_object, prior_series, run
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -62,7 +62,7 @@ def instances_here(connection: Connection, study_instance_uid: str, series_insta
         .where(
             instance.c.study_instance_uid == study_instance_uid,
             instance.c.series_instance_uid == series_instance_uid,
-            arrival.c.state != ArrivalState.AGED_OUT,
+            arrival.c.state.not_in(GONE),
         )
     )
     return connection.scalar(query) or 0
@@ -76,7 +76,7 @@ def fetched_but_no_input(connection: Connection, pacs: str, after: int) -> set[s
     here = (
         select(instance.c.sop_instance_uid)
         .join(readable, readable.c.id == instance.c.arrival)
-        .where(instance.c.sop_instance_uid == arrival.c.sop_instance_uid, readable.c.state != ArrivalState.AGED_OUT)
+        .where(instance.c.sop_instance_uid == arrival.c.sop_instance_uid, readable.c.state.not_in(GONE))
     )
     query = select(arrival.c.sop_instance_uid).where(
         arrival.c.id > after,

@@ -11,7 +11,7 @@ from dicom_node.ledger import patients
 from dicom_node.ledger.arrivals import FIRST_STAYS
 from dicom_node.ledger.deliveries import OPEN_STATES as OPEN_DELIVERIES
 from dicom_node.ledger.runs import OPEN_STATES as OPEN_RUNS
-from dicom_node.ledger.tables import ArrivalState, arrival, delivery, instance, patient, run, study
+from dicom_node.ledger.tables import GONE, ArrivalState, arrival, delivery, instance, patient, run, study
 from dicom_node.timeline.model import Inputs
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingSeries:
-    """A series of which instances are wanted whose bytes aged out."""
+    """A series of which instances are wanted whose bytes aged out or were lost."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -108,11 +108,11 @@ def age_out(connection: Connection, files: Sequence[StoredFile]) -> None:
 
 
 def missing_series(connection: Connection, row_id: int, sop_instance_uids: Collection[str]) -> list[MissingSeries]:
-    """Return which series of a patient to fetch again, because wanted instances aged out; in order of UID."""
+    """Return which series of a patient to fetch again, because bytes that are wanted are gone; in order of UID."""
     query = (
         select(instance.c.sop_instance_uid, instance.c.study_instance_uid, instance.c.series_instance_uid)
         .join(arrival, arrival.c.id == instance.c.arrival)
-        .where(instance.c.patient == row_id, arrival.c.state == ArrivalState.AGED_OUT)
+        .where(instance.c.patient == row_id, arrival.c.state.in_(GONE))
     )
     counts: dict[tuple[str, str], int] = {}
     for row in connection.execute(query):

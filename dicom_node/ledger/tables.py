@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -39,6 +39,10 @@ class ArrivalState(StrEnum):
     NOT_AN_INPUT = "not-an-input"  # SR, key objects, our own output: kept, never worked on
     SET_ASIDE = "set-aside"  # unreadable or refused, with its reason
     AGED_OUT = "aged-out"  # its facts stay in `instance`; its bytes were deleted, and can be fetched again
+    LOST = "lost"  # its bytes were gone or cut short at a start of the node; as aged out, but nobody meant it
+
+
+GONE: Final = (ArrivalState.AGED_OUT, ArrivalState.LOST)  # states of files whose bytes are not here
 
 
 class CaseState(StrEnum):

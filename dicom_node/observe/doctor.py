@@ -15,8 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicom_node.errors import ConfigError, NodeError
 from dicom_node.ledger.database import Database
 from dicom_node.receive.contexts import COMPRESSED, decodable
+from dicom_node.receive.files import InstanceFiles
+from dicom_node.receive.stock import compare
 from dicom_node.requestor import PREPARED
 from dicom_node.work import saliency
+from dicom_node.work.folders import Folders
 from dicom_node.work.tasks import load_tasks
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ def examine(settings: Settings) -> list[Finding]:
     return [
         _disk(settings),
         _database(settings),
+        *_files(settings),
         *_bundles(settings),
         _decoders(),
         _device(settings),
@@ -66,6 +70,24 @@ def _database(settings: Settings) -> Finding:
             what="database", found=str(error) if isinstance(error, NodeError) else type(error).__name__, good=False
         )
     return Finding(what="database", found="schema up to date", good=True)
+
+
+def _files(settings: Settings) -> list[Finding]:
+    """Hold files and rows against each other, as a start does, and change nothing."""
+    if not settings.database.url and not (settings.node.data_dir / "ledger.sqlite").is_file():
+        return []
+    folders = Folders.under(settings.node.data_dir)
+    database = Database(settings.ledger_url)
+    try:
+        database.require_newest_schema()
+        found = compare(database, InstanceFiles(folders.instances), folders.outbox)
+    except (NodeError, SQLAlchemyError):
+        return []  # the finding above says why
+    finally:
+        database.close()
+    gone = len(found.lost) + found.noted
+    said = f"{found.promised - gone} received files here, {gone} gone or cut short; of the outbox {len(found.outbox)} gone"
+    return [Finding(what="files", found=said, good=gone == 0 and not found.outbox)]
 
 
 def _bundles(settings: Settings) -> list[Finding]:

@@ -7,6 +7,7 @@ other libraries keep their logger and level and lose their text, for they may qu
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -15,7 +16,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import structlog
 
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 
 ALLOWED_FIELDS: Final = frozenset(
     {
-        "address", "archive", "attempts", "calling_ae_title", "case", "code", "count", "destination", "duration_s",
-        "error", "event", "executor", "exit_code", "instance", "level", "logger", "method", "objects", "patient", "pid",
-        "port", "reason", "removed", "role", "run", "state", "status", "step", "study", "task", "timestamp", "trace",
-        "version",
+        "address", "archive", "attempts", "back", "calling_ae_title", "case", "code", "count", "destination",
+        "duration_s", "error", "event", "executor", "exit_code", "instance", "level", "logger", "lost", "method",
+        "objects", "outbox_lost", "patient", "pid", "port", "reason", "removed", "role", "run", "state", "status",
+        "step", "study", "task", "timestamp", "trace", "version",
     }
 )  # fmt: skip
 KEY_BYTES: Final = 32
@@ -82,6 +83,24 @@ def only_allowed_fields(_logger: WrappedLogger, _method: str, event: EventDict) 
     return kept
 
 
+class _BestEffort:
+    """Writes to a stream, and goes on where it cannot: a full disk under the log must not fail what is logged."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop what cannot be written."""
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, as far as it goes."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 class _WithoutText(logging.Filter):
     """Replaces the text of another library's record by its origin."""
 
@@ -123,7 +142,8 @@ def open_log(settings: Logging, key: bytes, stream: TextIO = sys.stderr) -> Log:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.StreamHandler(stream)
+    sink = cast("TextIO", _BestEffort(stream))
+    handler = logging.StreamHandler(sink)
     handler.addFilter(_WithoutText())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -136,7 +156,7 @@ def open_log(settings: Logging, key: bytes, stream: TextIO = sys.stderr) -> Log:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # pydicom's warnings quote values of the data set
     logger = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
+        structlog.PrintLogger(sink),
         processors=[*shared[1:], structlog.processors.add_log_level, only_allowed_fields, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 ORPHAN_AGE_S: Final = 3600.0
 
@@ -101,22 +101,19 @@ class InstanceFiles:
         """Return the free space of the file system in gigabytes (1e9 bytes)."""
         return shutil.disk_usage(self.folder).free / 1e9
 
-    def remove_orphans(self, known: set[str], *, now_s: float) -> int:
-        """Delete files nobody was told are stored: left-over temporaries, and names without a row in the ledger.
+    def old_files(self, *, now_s: float) -> Iterator[list[str]]:
+        """Yield the relative paths of files so old that nobody can still be about to commit their row, by sub-folder.
 
         Args:
-            known: the relative paths that have a row.
             now_s: the present as seconds since the epoch.
-
-        Returns:
-            How many were deleted.
         """
-        candidates = [*self._incoming.iterdir(), *self.folder.glob("[0-9a-f][0-9a-f]/*.dcm")]
-        orphans = [
-            path
-            for path in candidates
-            if str(path.relative_to(self.folder)) not in known and now_s - path.stat().st_mtime > ORPHAN_AGE_S
-        ]
-        for path in orphans:
-            path.unlink(missing_ok=True)
-        return len(orphans)
+        for folder in (self._incoming, *(self.folder / f"{number:02x}" for number in range(256))):
+            with os.scandir(folder) as entries:
+                yield [f"{folder.name}/{each.name}" for each in entries if _is_old_file(each, now_s)]
+
+
+def _is_old_file(entry: os.DirEntry[str], now_s: float) -> bool:
+    try:
+        return entry.is_file(follow_symlinks=False) and now_s - entry.stat().st_mtime > ORPHAN_AGE_S
+    except FileNotFoundError:
+        return False  # it just got its final name, or was deleted

@@ -56,7 +56,10 @@ _ABSTENTIONS: Final = {
     AbstentionKind.INDETERMINATE: "indeterminate",
     AbstentionKind.FAILURE: "the computation failed",
 }
-_TO_FETCH: Final = Reason(code="input-aged-out", text="images aged out here; to be fetched again from an archive")
+_TO_FETCH: Final = Reason(
+    code="input-aged-out",
+    text="images are not here any more, aged out or lost; to be fetched again from an archive or sent again",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

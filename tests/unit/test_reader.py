@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicom_node.receive.files import ORPHAN_AGE_S, InstanceFiles
 from dicom_node.receive.reader import Reader, Unread
 from dicom_node.timeline.model import InstanceFacts
 from tests.factories.mr import classic_series, write
@@ -88,15 +87,3 @@ def test_a_reader_that_was_killed_is_replaced(reader: Reader, good: Path) -> Non
     assert isinstance(answer, Unread)
     assert answer.crashed
     assert isinstance(reader.read(good, "HOSPITAL"), InstanceFacts)
-
-
-def test_only_old_files_without_a_row_are_orphans(tmp_path: Path) -> None:
-    """A file that somebody may still be about to enter is left alone; what has a row always is."""
-    files = InstanceFiles(tmp_path / "instances")
-    files.prepare()
-    kept, orphan = (files.write((b"x",)) for _ in range(2))
-    written_s = files.path(orphan).stat().st_mtime
-    assert files.remove_orphans({kept}, now_s=written_s + 1) == 0
-    assert files.remove_orphans({kept}, now_s=written_s + ORPHAN_AGE_S + 1) == 1
-    assert files.path(kept).is_file()
-    assert not files.path(orphan).exists()

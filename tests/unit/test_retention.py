@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +14,7 @@ from dicom_node.ledger import arrivals, cases, cohort, deliveries, patients, ret
 from dicom_node.ledger.tables import ArrivalState, CaseState, arrival, case
 from dicom_node.observe.logs import open_log
 from dicom_node.receive.files import ORPHAN_AGE_S
+from dicom_node.receive.stock import take_stock
 from dicom_node.settings import Logging, Retention
 from dicom_node.timeline.model import CohortFacts, Event, RunState, Surgery
 from dicom_node.work.judge import Rules
@@ -302,9 +303,9 @@ def test_a_file_left_by_a_crash_goes_at_the_next_start(bench: Bench, studies: li
     """The ledger forgets first; what was not deleted then is nobody's any more."""
     with bench.database.write() as ledger:
         ledger.execute(arrival.update().where(arrival.c.id == 1).values(state=ArrivalState.AGED_OUT))
-        known = arrivals.known_paths(ledger)
     newest = max(path.stat().st_mtime for path in bench.instances.folder.glob("??/*.dcm"))
-    assert bench.instances.remove_orphans(known, now_s=newest + ORPHAN_AGE_S + 1) == 1
+    long_after = datetime.fromtimestamp(newest + ORPHAN_AGE_S + 1, tz=UTC)
+    assert take_stock(bench.database, bench.instances, bench.folders.outbox, long_after).removed == 1
     assert files_of(bench) == len(studies) - 1
 
 
