@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dicom_node import app, cli_try
+from dicom_node.cli_benchmark import benchmark
 from dicom_node.cli_by_hand import ingest, retry
 from dicom_node.cli_cohort import cohort
 from dicom_node.cli_demo import demo
@@ -43,8 +44,8 @@ def main() -> None:
 
 
 for verb in (
-    cohort, demo, explain, force_run, hold, ingest, patient, purge, recover, release, replay_verb, retry, status,
-    timeline, withdraw,
+    benchmark, cohort, demo, explain, force_run, hold, ingest, patient, purge, recover, release, replay_verb, retry,
+    status, timeline, withdraw,
 ):  # fmt: skip
     main.add_command(verb)
 

@@ -1,0 +1,184 @@
+"""Reception measured: the same images by storescu into our node and its peers, in turn, each round on empty folders.
+
+A measurement starts a receiver on a new folder, sends it a few images to warm up, then times the sending of all the
+others over some associations, and ends with a comparison of what lies there with what was sent. Our node must hold
+every data set byte by byte; if it does not, there is no figure but an error.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import func, select
+
+from dicom_node.benchmark.figures import there_and_back
+from dicom_node.benchmark.images import Amount, write_images
+from dicom_node.benchmark.load import inferring
+from dicom_node.benchmark.processes import Memory, processor_s
+from dicom_node.benchmark.senders import storescu
+from dicom_node.benchmark.servers import serving
+from dicom_node.benchmark.stored import compare
+from dicom_node.errors import NodeError
+from dicom_node.ledger.database import Database
+from dicom_node.ledger.tables import ArrivalState, arrival
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from dicom_node.benchmark.servers import Running, Server
+    from dicom_node.benchmark.stored import Comparison
+
+WARM_UP: Final = Amount(series=1, slices=8)
+INDEXED_S: Final = 1800.0
+MEGA: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Under what a rate is measured; `table` is where it is shown."""
+
+    associations: int
+    nagle: bool = False  # sender and receiver as they are installed
+    inferring: bool = False  # beside a worker's load
+
+    @property
+    def table(self) -> str:
+        """Without Nagle's algorithm, with it, or while inference runs."""
+        if self.inferring:
+            return "while_inferring"
+        return "nagle" if self.nagle else "nodelay"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is sent to whom, and how often."""
+
+    servers: Sequence[Server]
+    settings: Sequence[Setting]
+    rounds: int
+    amount: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One sending. Processor time is of the receiver with its children, user and system, by instance sent."""
+
+    receiver: str
+    setting: Setting
+    round: int
+    instances: int
+    bytes: int
+    seconds: float
+    processor_ms: float  # until the last answer
+    processor_indexed_ms: float | None  # our node's: until everything was read too, which it does after it answered
+    process_peak_mb: float
+    tree_peak_mb: float
+    stored: Comparison
+
+    @property
+    def rate(self) -> float:
+        """Instances a second."""
+        return self.instances / self.seconds
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as plain data."""
+        content = asdict(self)
+        setting = content.pop("setting")
+        return {"table": self.setting.table, **setting, **content, "rate": self.rate}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """What there is to send."""
+
+    folders: Sequence[Path]
+    warm_up: Sequence[Path]
+
+    def sent(self, setting: Setting, server: Server) -> Sequence[Path]:
+        """Return the series to send; a peer that stalls with Nagle's algorithm, 40 ms an instance, gets one."""
+        return self.folders[:1] if setting.nagle and not server.is_ours else self.folders
+
+
+def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> list[Measurement]:
+    """Measure everything, in turn.
+
+    Raises:
+        NodeError: if our node does not hold what it answered for.
+        UpstreamError: if a receiver or sender fails.
+    """
+    say(f"making {plan.amount.instances} images")
+    images = Images(
+        folders=write_images(folder / "images", "ingest", plan.amount),
+        warm_up=write_images(folder / "warm-up", "warm-up", WARM_UP),
+    )
+    found = []
+    for number in range(plan.rounds):
+        for setting in there_and_back(plan.settings, number):
+            for server in there_and_back(plan.servers, number):
+                found.append(_measure(server, setting, number, images, folder / "receiver"))
+                say(f"round {number + 1}, {_named(setting)}: {server.name} {found[-1].rate:.0f} instances/s")
+    return found
+
+
+def _named(setting: Setting) -> str:
+    kind = {"nodelay": "", "nagle": ", with Nagle", "while_inferring": ", while inferring"}[setting.table]
+    return f"{setting.associations} associations{kind}"
+
+
+def _measure(server: Server, setting: Setting, number: int, images: Images, folder: Path) -> Measurement:
+    folders = images.sent(setting, server)
+    files = _all(folders)
+    with inferring(wanted=setting.inferring), serving(server, folder, nagle=setting.nagle) as running:
+        storescu(running, images.warm_up, nagle=setting.nagle)
+        before_s = processor_s(running.pid)
+        with Memory(running.pid) as memory:
+            seconds = storescu(running, folders, associations=setting.associations, nagle=setting.nagle)
+            used_s = processor_s(running.pid) - before_s
+        indexed_s = _until_indexed(running, before_s) if server.is_ours and not setting.inferring else None
+        stored = compare([*files, *_all(images.warm_up)], running.files())
+    shutil.rmtree(folder)
+    if server.is_ours and not stored.faithful:
+        msg = f"{server.name}: expected every instance once, byte by byte, found {asdict(stored)}"
+        raise NodeError(msg)
+    return Measurement(
+        receiver=server.name,
+        setting=setting,
+        round=number,
+        instances=len(files),
+        bytes=sum(path.stat().st_size for path in files),
+        seconds=seconds,
+        processor_ms=1000 * used_s / len(files),
+        processor_indexed_ms=None if indexed_s is None else 1000 * indexed_s / len(files),
+        process_peak_mb=memory.process_bytes / MEGA,
+        tree_peak_mb=memory.tree_bytes / MEGA,
+        stored=stored,
+    )
+
+
+def _all(folders: Sequence[Path]) -> list[Path]:
+    return [path for folder in folders for path in folder.iterdir()]
+
+
+def _until_indexed(running: Running, before_s: float) -> float:
+    """Wait until our node has read all that it received; return the processor time since `before_s`.
+
+    Raises:
+        NodeError: if it does not come to an end.
+    """
+    database = Database(f"sqlite:///{running.folder / 'data' / 'ledger.sqlite'}")
+    unread = select(func.count()).select_from(arrival).where(arrival.c.state == ArrivalState.RECEIVED)
+    deadline = time.monotonic() + INDEXED_S
+    try:
+        while time.monotonic() < deadline:
+            with database.read() as ledger:
+                if ledger.scalar(unread) == 0:
+                    return processor_s(running.pid) - before_s
+            time.sleep(0.2)
+    finally:
+        database.close()
+    msg = f"{running.server.name}: did not read what it received within {INDEXED_S:.0f} s"
+    raise NodeError(msg)
