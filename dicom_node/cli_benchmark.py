@@ -105,6 +105,24 @@ def ingest(  # noqa: PLR0913 - one parameter per option
         ingest_figures.plot(found, plot_file)
 
 
+@benchmark.command()
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="After one to warm up.")
+@click.option("--slices", type=click.IntRange(1), default=60, show_default=True, help="Frames of the saliency.")
+@folder_option
+@json_option
+def sending(*, rounds: int, slices: int, folder: Path | None, json_file: Path | None) -> None:
+    """Send a report with its saliency to Orthanc, beside DCMTK's storescu; with and without Nagle's algorithm."""
+    from dicom_node.benchmark import machine, servers  # noqa: PLC0415 - slow to load
+    from dicom_node.benchmark import sending as measured  # noqa: PLC0415 - slow to load
+
+    if not servers.orthanc().is_installed or not Path(servers.STORESCU).is_file():
+        fail(NodeError("Orthanc and DCMTK are needed (Debian packages orthanc, dcmtk)"))
+    with _measuring(folder) as (work, say):
+        surroundings = machine.describe(work)
+        found = measured.summarize(measured.run(rounds, slices, work, say))
+    _leave({"benchmark": "sending", "machine": surroundings, **found}, json_file, measured.lines(found))
+
+
 def _servers(engine_names: Sequence[str], peer_names: Sequence[str]) -> tuple[list[Server], dict[str, str]]:
     """Return who receives, our node first, and whom this machine lacks, with the reason."""
     from dicom_node.benchmark import servers  # noqa: PLC0415 - slow to load
