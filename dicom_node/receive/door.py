@@ -1,17 +1,26 @@
-"""Who may enter: a calling AE title from its own addresses, under our called AE title, while the disk has room."""
+"""Who may enter: a calling AE title from its own addresses, under our called AE title, while the disk has room.
+
+Where certificates are named, a title is its certificate's owner's: nobody else may claim it, and that certificate may
+claim no other title.
+"""
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.receive import statuses
 from dicom_node.settings import UNKNOWN_ISSUER, Peer
+from dicom_node.tls import PLAIN
 
 if TYPE_CHECKING:
-    from dicom_node.receive.files import InstanceFiles
-    from dicom_node.settings import Dimse, Settings
+    from collections.abc import Sequence
 
+    from dicom_node.receive.files import InstanceFiles
+    from dicom_node.settings import Dimse, Pacs, Right, Settings
+    from dicom_node.tls import Link, Shown
+
+STRANGERS_RIGHTS: Final[frozenset[Right]] = frozenset({"store", "echo"})  # where unknown peers are let in
 DOCUMENTS: Final = "1.2.840.10008.5.1.4.1.1.88."  # first part of the SR and KO classes, PS3.4 B.5
 
 
@@ -31,6 +40,9 @@ class Door:
             pacs for pacs in settings.pacs if pacs.dimse is not None and pacs.storage_commitment.enabled
         ] + self._movers
         self._peers = {peer.ae_title: peer for peer in settings.receive.peers}
+        committing = [pacs.dimse for pacs in settings.pacs if pacs.storage_commitment.enabled]
+        self._committing = {archive.ae_title for archive in committing if archive is not None}
+        self._owners = _owners(settings, self._expected)
 
     def peer(self, calling_ae_title: str) -> Peer | None:
         """Return the peer of this title: a configured one, or an archive that comes because we asked it something.
@@ -41,7 +53,7 @@ class Door:
         if calling_ae_title not in self._peers:
             for pacs in self._expected:
                 if pacs.dimse is not None and pacs.dimse.ae_title == calling_ae_title:
-                    self._peers[calling_ae_title] = _archive(pacs.dimse, pacs.default_issuer)
+                    self._peers[calling_ae_title] = self._archive(pacs.dimse, pacs.default_issuer)
         return self._peers.get(calling_ae_title)
 
     def named_archive(self, calling_ae_title: str, move_originator: str) -> str | None:
@@ -67,14 +79,18 @@ class Door:
         (pacs,) = self._movers
         try:
             if self._only_mover is None and pacs.dimse is not None:
-                self._only_mover = _archive(pacs.dimse, pacs.default_issuer)
+                self._only_mover = self._archive(pacs.dimse, pacs.default_issuer)
             known = self._only_mover is not None and self._only_mover.allows(address)
         except (OSError, ValueError):  # its host has no address now: what comes is kept as sent by somebody
             return None
         return pacs.name if known else None
 
-    def rejection(self, calling: str, called: str, address: str) -> statuses.Rejection | None:
-        """Return why an association must be refused, None if it may be accepted."""
+    def rejection(self, calling: str, called: str, address: str, link: Link = PLAIN) -> statuses.Rejection | None:
+        """Return why an association must be refused, None if it may be accepted.
+
+        Raises:
+            OSError: if an archive's host name cannot be resolved.
+        """
         if called != self._settings.node.ae_title:
             return statuses.UNKNOWN_CALLED_AE
         peer = self.peer(calling)
@@ -82,12 +98,61 @@ class Door:
             return statuses.UNKNOWN_CALLING_AE
         if peer is not None and not peer.allows(address):
             return statuses.WRONG_ADDRESS
+        return self._rejection_of_link(calling, peer, link) or self._rejection_for_now()
+
+    def _rejection_of_link(self, calling: str, peer: Peer | None, link: Link) -> statuses.Rejection | None:
+        if peer is not None and peer.tls == "required" and not link.secure:
+            return statuses.WITHOUT_TLS
+        return None if self._may_claim(calling, link.shown) else statuses.WRONG_CERTIFICATE
+
+    def _rejection_for_now(self) -> statuses.Rejection | None:
         if self._files.free_gb() < self._settings.receive.min_free_disk_gb:
             return statuses.DISK_LOW
         return None
 
+    def rights(self, calling: str) -> frozenset[Right]:
+        """Return what a caller may ask for; an archive that was asked for commitment may answer."""
+        peer = self.peer(calling)
+        rights = STRANGERS_RIGHTS if peer is None else frozenset(peer.rights)
+        return rights | {"commitment"} if calling in self._committing else rights
 
-def _archive(archive: Dimse, default_issuer: str | None) -> Peer:
-    """Return an archive as a peer: whatever its host name resolves to today, it may call from."""
-    addresses = sorted({str(each[4][0]) for each in socket.getaddrinfo(archive.host, None)})
-    return Peer(ae_title=archive.ae_title, hosts=tuple(addresses), default_issuer=default_issuer or UNKNOWN_ISSUER)
+    def limit(self, calling: str) -> int | None:
+        """Return how many associations a caller may have at the same time, None if only the common limit holds."""
+        peer = self.peer(calling)
+        return peer.max_associations if peer is not None else None
+
+    def _may_claim(self, calling: str, shown: Shown | None) -> bool:
+        """Say whether a certificate, or none, fits an AE title."""
+        expected = self._owners.get(calling)
+        if expected is not None:
+            return shown is not None and shown.is_known_as(expected)
+        return shown is None or not any(
+            identity is not None and shown.is_known_as(identity) for identity in self._owners.values()
+        )
+
+    def _archive(self, archive: Dimse, default_issuer: str | None) -> Peer:
+        """Return an archive as a peer: whatever its host name resolves to today, it may call from."""
+        addresses = sorted({str(each[4][0]) for each in socket.getaddrinfo(archive.host, None)})
+        return Peer(
+            ae_title=archive.ae_title,
+            hosts=tuple(addresses),
+            default_issuer=default_issuer or UNKNOWN_ISSUER,
+            **_demands(archive, self._settings),
+        )
+
+
+def _owners(settings: Settings, archives: Sequence[Pacs]) -> dict[str, str | None]:
+    """Return whose certificate has to come with an AE title, None where any may."""
+    owners = {
+        pacs.dimse.ae_title: _demands(pacs.dimse, settings)["certificate_identity"]
+        for pacs in archives
+        if pacs.dimse is not None
+    }
+    return owners | {peer.ae_title: peer.certificate_identity for peer in settings.receive.peers}
+
+
+def _demands(archive: Dimse, settings: Settings) -> dict[str, Any]:
+    """Return how an archive has to come: over TLS if we call it so, with the certificate that it shows us."""
+    secure = archive.tls is not None and settings.receive.tls.enabled
+    identity = archive.tls.certificate_identity if archive.tls is not None and settings.receive.tls.mutual else None
+    return {"tls": "required" if secure else "optional", "certificate_identity": identity if secure else None}

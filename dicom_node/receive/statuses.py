@@ -35,7 +35,11 @@ class Rejection(NamedTuple):
 
 UNKNOWN_CALLING_AE: Final = Rejection(1, 1, 3, "unknown-calling-ae-title")
 WRONG_ADDRESS: Final = Rejection(1, 1, 3, "calling-ae-title-from-unlisted-address")
+WITHOUT_TLS: Final = Rejection(1, 1, 1, "plain-connection-where-tls-is-required")
+WRONG_CERTIFICATE: Final = Rejection(1, 1, 3, "calling-ae-title-with-another-certificate")
 UNKNOWN_CALLED_AE: Final = Rejection(1, 1, 7, "unknown-called-ae-title")
 DISK_LOW: Final = Rejection(2, 3, 1, "free-disk-below-watermark")
 UNDECIDED: Final = Rejection(2, 3, 1, "could-not-be-judged")
 TOO_MANY: Final = Rejection(2, 3, 2, "too-many-associations")
+TOO_MANY_OF_PEER: Final = Rejection(2, 3, 2, "too-many-associations-of-this-peer")
+NO_RIGHT: Final = "no-right-to-"  # and the service: its presentation contexts were refused, nothing else
