@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dicom_node import app, cli_try
+from dicom_node import app, cli_try, tls
 from dicom_node.cli_benchmark import benchmark
 from dicom_node.cli_by_hand import ingest, retry
 from dicom_node.cli_cohort import cohort
@@ -119,7 +119,7 @@ def _serve(settings: Settings, role: str, slot: int) -> None:
 
 def _check_parts(settings: Settings) -> dict[str, ServedTask]:
     """Load what the configuration names, or end with exit code 2 and every problem; return the tasks."""
-    problems: list[str] = []
+    problems = tls.problems(settings)
     tasks: dict[str, ServedTask] = {}
     try:
         tasks = load_tasks(settings.tasks)

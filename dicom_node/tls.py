@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import select
+import socket
 import ssl
 import time
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from dicom_node.errors import UpstreamError
 from dicom_node.tls_settings import FINGERPRINT
 
 if TYPE_CHECKING:
-    import socket
     from pathlib import Path
 
     from pynetdicom.association import Association
@@ -236,6 +237,33 @@ def own_certificates(path: Path) -> list[x509.Certificate]:
     return x509.load_pem_x509_certificates(path.read_bytes())
 
 
+def own_fingerprint(path: Path) -> str:
+    """Return the fingerprint of our certificate.
+
+    Raises:
+        OSError, ValueError: as `own_certificates`.
+    """
+    return FINGERPRINT + own_certificates(path)[0].fingerprint(hashes.SHA256()).hex()
+
+
+def served_fingerprint(host: str, ours: Tls, *, timeout_s: float) -> str:
+    """Return the fingerprint of the certificate that our own secure port shows, whoever signed it.
+
+    Raises:
+        OSError: if nobody answers, or not in TLS.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # it is compared with the file
+    _restrict(context)
+    _load(context, ours)
+    with (
+        socket.create_connection((host, ours.port), timeout=timeout_s) as connection,
+        context.wrap_socket(connection) as secured,
+    ):
+        return fingerprint(secured.getpeercert(binary_form=True) or b"")
+
+
 def used(settings: Settings) -> list[tuple[str, Credentials]]:
     """Return every (key of the configuration, credentials) that is in use."""
     found: list[tuple[str, Credentials]] = []
@@ -244,6 +272,8 @@ def used(settings: Settings) -> list[tuple[str, Credentials]]:
     for index, pacs in enumerate(settings.pacs):
         if pacs.dimse is not None and pacs.dimse.tls is not None:
             found.append((f"pacs.{index}.dimse.tls", pacs.dimse.tls))
+    if settings.audit.syslog is not None:
+        found.append(("audit.syslog", settings.audit.syslog))
     return found
 
 
