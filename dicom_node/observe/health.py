@@ -81,6 +81,11 @@ class Vitals:
         return [*self.processes, self.disk, self.database, *(each.check for each in self.archives), *queue]
 
     @property
+    def of_the_node(self) -> list[Check]:
+        """What concerns the node alone, and names nobody that it talks to."""
+        return [*self.processes, self.disk, self.database]
+
+    @property
     def verdict(self) -> Verdict:
         """The worst of all."""
         found = {each.verdict for each in self.checks}
