@@ -29,6 +29,7 @@ from dicom_node.receive.recovery import Recovery
 from dicom_node.receive.stock import take_stock
 from dicom_node.resources import selection_file
 from dicom_node.timeline.selection import load_selection
+from dicom_node.web.open import open_web
 from dicom_node.work.engine import Engine, JobKind, Steps
 from dicom_node.work.folders import Folders
 from dicom_node.work.judge import Rules
@@ -213,6 +214,9 @@ def _start_listeners(found: Parts, stack: ExitStack) -> None:
         registry = Hl7Listener(found.settings, found.database, found.log)
         registry.start()
         stack.callback(registry.stop)
+    if found.settings.web.enabled:
+        rules = load_selection(selection_file(found.settings.selection))
+        open_web(found.settings, found.tasks, rules, found.log, stack, clock=now)
 
 
 def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
