@@ -34,7 +34,6 @@ class Event:
 
     APPLICATION_ACTIVITY: Final = Code("110100", "Application Activity")
     INSTANCES_TRANSFERRED: Final = Code("110104", "DICOM Instances Transferred")
-    STUDY_DELETED: Final = Code("110105", "DICOM Study Deleted")
     DATA_IMPORT: Final = Code("110107", "Import")
     PATIENT_RECORD: Final = Code("110110", "Patient Record")
     QUERY: Final = Code("110112", "Query")
