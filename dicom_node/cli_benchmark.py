@@ -123,6 +123,48 @@ def sending(*, rounds: int, slices: int, folder: Path | None, json_file: Path | 
     _leave({"benchmark": "sending", "machine": surroundings, **found}, json_file, measured.lines(found))
 
 
+@benchmark.command()
+@click.option("--rows", "sizes", callback=_numbers, default="10000,100000,1000000", show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--series", type=click.IntRange(1), default=4, show_default=True, help="How many to receive each time.")
+@click.option("--slices", type=click.IntRange(1), default=176, show_default=True, help="Instances of a series.")
+@click.option("--engine", help="Of receive.engine.  [default: the node's]")
+@folder_option
+@json_option
+def scale(
+    *,
+    sizes: tuple[int, ...],
+    rounds: int,
+    series: int,
+    slices: int,
+    engine: str | None,
+    folder: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Receive into nodes with ever more instances in their ledgers; time the tick and `status` on them too.
+
+    A million instances take about 5 GB of the folder while it lasts, and a million links to one image.
+    """
+    from dicom_node.benchmark import images, machine, servers  # noqa: PLC0415 - slow to load
+    from dicom_node.benchmark import scale as measured  # noqa: PLC0415 - slow to load
+
+    _require_storescu()
+    amount = images.Amount(series=series, slices=slices)
+    with _measuring(folder) as (work, say):
+        surroundings = machine.describe(work)
+        chosen = engine or servers.engines()[0]
+        found = measured.run(sorted(sizes), rounds, amount, work, engine=chosen, say=say)
+    summary = measured.summarize(found)
+    _leave({"benchmark": "scale", "machine": surroundings, **summary}, json_file, measured.lines(summary))
+
+
+def _require_storescu() -> None:
+    from dicom_node.benchmark.servers import STORESCU  # noqa: PLC0415 - goes with the others
+
+    if not Path(STORESCU).is_file():
+        fail(NodeError(f"{STORESCU}: DCMTK's sender is not installed (Debian package dcmtk)"))
+
+
 def _servers(engine_names: Sequence[str], peer_names: Sequence[str]) -> tuple[list[Server], dict[str, str]]:
     """Return who receives, our node first, and whom this machine lacks, with the reason."""
     from dicom_node.benchmark import servers  # noqa: PLC0415 - slow to load
@@ -131,8 +173,7 @@ def _servers(engine_names: Sequence[str], peer_names: Sequence[str]) -> tuple[li
     if unknown:
         known = ", ".join((*servers.engines(), *servers.PEERS))
         raise click.BadParameter(f"unknown: {', '.join(sorted(unknown))}; known: {known}")
-    if not Path(servers.STORESCU).is_file():
-        fail(NodeError(f"{servers.STORESCU}: DCMTK's sender is not installed (Debian package dcmtk)"))
+    _require_storescu()
     peers = [make() for name, make in servers.PEERS.items() if name in (peer_names or servers.PEERS)]
     left_out = {each.name: f"{each.program} is not installed" for each in peers if not each.is_installed}
     for name, reason in left_out.items():

@@ -8,32 +8,27 @@ every data set byte by byte; if it does not, there is no figure but an error.
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
-
-from sqlalchemy import func, select
 
 from dicom_node.benchmark.figures import there_and_back
 from dicom_node.benchmark.images import Amount, write_images
 from dicom_node.benchmark.load import inferring
+from dicom_node.benchmark.node_state import wait_until_read
 from dicom_node.benchmark.processes import Memory, processor_s
 from dicom_node.benchmark.senders import storescu
 from dicom_node.benchmark.servers import serving
 from dicom_node.benchmark.stored import compare
 from dicom_node.errors import NodeError
-from dicom_node.ledger.database import Database
-from dicom_node.ledger.tables import ArrivalState, arrival
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from dicom_node.benchmark.servers import Running, Server
+    from dicom_node.benchmark.servers import Server
     from dicom_node.benchmark.stored import Comparison
 
 WARM_UP: Final = Amount(series=1, slices=8)
-INDEXED_S: Final = 1800.0
 MEGA: Final = 1e6
 
 
@@ -138,7 +133,10 @@ def _measure(server: Server, setting: Setting, number: int, images: Images, fold
         with Memory(running.pid) as memory:
             seconds = storescu(running, folders, associations=setting.associations, nagle=setting.nagle)
             used_s = processor_s(running.pid) - before_s
-        indexed_s = _until_indexed(running, before_s) if server.is_ours and not setting.inferring else None
+        indexed_s = None
+        if server.is_ours and not setting.inferring:
+            wait_until_read(running)
+            indexed_s = processor_s(running.pid) - before_s
         stored = compare([*files, *_all(images.warm_up)], running.files())
     shutil.rmtree(folder)
     if server.is_ours and not stored.faithful:
@@ -161,24 +159,3 @@ def _measure(server: Server, setting: Setting, number: int, images: Images, fold
 
 def _all(folders: Sequence[Path]) -> list[Path]:
     return [path for folder in folders for path in folder.iterdir()]
-
-
-def _until_indexed(running: Running, before_s: float) -> float:
-    """Wait until our node has read all that it received; return the processor time since `before_s`.
-
-    Raises:
-        NodeError: if it does not come to an end.
-    """
-    database = Database(f"sqlite:///{running.folder / 'data' / 'ledger.sqlite'}")
-    unread = select(func.count()).select_from(arrival).where(arrival.c.state == ArrivalState.RECEIVED)
-    deadline = time.monotonic() + INDEXED_S
-    try:
-        while time.monotonic() < deadline:
-            with database.read() as ledger:
-                if ledger.scalar(unread) == 0:
-                    return processor_s(running.pid) - before_s
-            time.sleep(0.2)
-    finally:
-        database.close()
-    msg = f"{running.server.name}: did not read what it received within {INDEXED_S:.0f} s"
-    raise NodeError(msg)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 SENDER_AE: Final = "BENCHSCU"
 STORESCU: Final = "/usr/bin/storescu"  # DCMTK's, not the one of the same name that pynetdicom installs
 STORESCP: Final = "/usr/bin/storescp"
-START_S: Final = 180.0
-STOP_S: Final = 120.0
+START_S: Final = 600.0
+STOP_S: Final = 600.0
 QUIET_PERIOD_S: Final = 3600  # nothing is decided on what is still arriving
 
 
