@@ -7,6 +7,7 @@ from files that it names. A key whose function is not in this version accepts on
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
@@ -75,6 +76,9 @@ class Database(Document):
         if url is not None and not url.startswith(("sqlite:///", "postgresql+psycopg://")):
             msg = "expected a URL that starts with sqlite:/// or postgresql+psycopg://"
             raise ValueError(msg)
+        if url is not None and re.search(r"://[^/@]*:[^/]*@|[?&]password=", url):
+            msg = "a password does not stand here; it comes from the environment, in PGPASSWORD or PGPASSFILE"
+            raise ValueError(msg)
         return url
 
 
@@ -122,7 +126,7 @@ class Receive(Document):
     allow_unknown_peers: bool = False
     plain: bool = True  # whether node.port is served, which knows no TLS
     tls: Tls = Tls()
-    engine: Literal["pynetdicom"] = "pynetdicom"
+    engine: Literal["stock", "fast"] = "fast"
     sop_classes: tuple[str, ...] = DEFAULT_SOP_CLASSES
     max_associations: int = Field(default=20, ge=1, le=1000)
     idle_timeout_s: float = Field(default=60, gt=0)
@@ -208,6 +212,8 @@ class Inference(Document):
     workers: int = Field(default=1, ge=1, le=16)
     template: Path | None = None
     nice: int = Field(default=10, ge=0, le=19)
+    max_run_minutes: float = Field(default=120, gt=0)
+    max_memory_gb: float | None = Field(default=None, gt=0)  # of one worker; none: a share of four fifths of all
 
 
 class Retention(Document):

@@ -19,6 +19,7 @@ from dicom_node.timeline.model import InstanceFacts
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+ENTER: Final = insert(arrival)  # made once: its SQL is then found without making it again
 MOST_TRIES: Final = 3
 FIRST_STAYS: Final = "the first copy stays"
 ACCEPTED_AS_NEW: Final = "to be read again: a person accepted it in place of the instance held"
@@ -53,23 +54,27 @@ class PendingArrival:
     tries: int
 
 
-def record(connection: Connection, new: Arrival) -> None:
-    """Note a durable file; what it is will be read later, where a crash is harmless."""
+def record(connection: Connection, *new: Arrival) -> None:
+    """Note durable files; what they are will be read later, where a crash is harmless."""
     connection.execute(
-        insert(arrival).values(
-            sop_instance_uid=new.sop_instance_uid,
-            sop_class_uid=new.sop_class_uid,
-            transfer_syntax_uid=new.transfer_syntax_uid,
-            path=new.path,
-            size_bytes=new.size_bytes,
-            calling_ae_title=new.calling_ae_title,
-            default_issuer=new.default_issuer,
-            stat=new.stat,
-            received_at=new.received_at,
-            fetched_from=new.fetched_from,
-            state=ArrivalState.RECEIVED,
-            tries=0,
-        )
+        ENTER,
+        [
+            {
+                "sop_instance_uid": each.sop_instance_uid,
+                "sop_class_uid": each.sop_class_uid,
+                "transfer_syntax_uid": each.transfer_syntax_uid,
+                "path": each.path,
+                "size_bytes": each.size_bytes,
+                "calling_ae_title": each.calling_ae_title,
+                "default_issuer": each.default_issuer,
+                "stat": each.stat,
+                "received_at": each.received_at,
+                "fetched_from": each.fetched_from,
+                "state": ArrivalState.RECEIVED,
+                "tries": 0,
+            }
+            for each in new
+        ],
     )
 
 

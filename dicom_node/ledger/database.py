@@ -50,6 +50,10 @@ class Database:
         with self._engine.begin() as connection:
             yield connection
 
+    def connect(self) -> Connection:
+        """Give a connection to keep: each `begin()` on it is a transaction like those of `write`."""
+        return self._engine.connect()
+
     def migrate(self) -> None:
         """Bring the schema to the newest revision."""
         with self._engine.connect() as connection:

@@ -1,11 +1,15 @@
-"""Instance files: temporary name, fsync, rename, fsync of the folder. A file under its final name is whole and durable.
+"""Instance files: temporary name, rename, fsync of the file and of the folder; only then may a row name them.
 
-Names are random, never made of received text. A file without a row in the ledger was never acknowledged, so the
-start-up scan may delete it once it is old enough that nobody can still be about to commit its row.
+Names are random, never made of received text. A file without a row in the ledger was never acknowledged and may be cut
+off, so the start-up scan may delete it once it is old enough that nobody can still be about to commit its row.
+
+The rename comes before the fsync of the file, so that a journalling file system commits both at once; the fsync of the
+folder then mostly finds nothing left to do. Neither is left out: POSIX promises no more than each of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -16,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ORPHAN_AGE_S: Final = 3600.0
+NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC  # a link there is refused
+INCOMING: Final = "incoming"  # sub-folder of files under temporary names
 
 
-def fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path | str) -> None:
     """Make the names in a folder durable.
 
     Raises:
@@ -44,7 +50,7 @@ def write_durably(path: Path, chunks: Iterable[bytes | memoryview], *, temporary
     """
     temporary = temporary or path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(os.open(temporary, NEW_FILE, 0o600), "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
@@ -56,12 +62,68 @@ def write_durably(path: Path, chunks: Iterable[bytes | memoryview], *, temporary
     fsync_folder(path.parent)
 
 
+class NewFile:
+    """A file on its way: under a temporary name until `keep`."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._temporary = f"{folder}/{INCOMING}/{name}"
+        self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.size_bytes = 0
+
+    def write(self, *chunks: bytes | memoryview) -> None:
+        """Append, with one call to the system where it takes all at once.
+
+        Raises:
+            OSError: if the disk says no; `discard` what is there.
+        """
+        written = os.writev(self._descriptor, chunks)
+        self.size_bytes += written
+        for chunk in chunks:
+            left = memoryview(chunk)[written:]
+            written -= len(chunk) - len(left)
+            while left:
+                count = os.write(self._descriptor, left)
+                self.size_bytes += count
+                left = left[count:]
+
+    def keep(self) -> str:
+        """Make the file durable under its final name.
+
+        Returns:
+            Its path relative to the folder of instances.
+
+        Raises:
+            OSError: if the disk says no; nothing is left under either name.
+        """
+        subfolder = self._name[:2]
+        relative = f"{subfolder}/{self._name}.dcm"
+        final = f"{self._folder}/{relative}"
+        try:
+            os.rename(self._temporary, final)  # noqa: PTH104 - a Path costs as much as the call
+            self._temporary = final
+            os.fsync(self._descriptor)
+            fsync_folder(f"{self._folder}/{subfolder}")
+        except OSError:
+            self.discard()
+            raise
+        os.close(self._descriptor)
+        return relative
+
+    def discard(self) -> None:
+        """Delete it, under whichever name it lies."""
+        os.close(self._descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)  # noqa: PTH108
+
+
 class InstanceFiles:
     """The folder of received instances: 256 sub-folders, made once, so that none grows too large to list."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._incoming = folder / "incoming"
+        self._incoming = folder / INCOMING
 
     def prepare(self) -> None:
         """Make the folders, readable by us alone.
@@ -75,6 +137,14 @@ class InstanceFiles:
             (self.folder / f"{number:02x}").mkdir(exist_ok=True, mode=0o700)
         fsync_folder(self.folder)
 
+    def create(self) -> NewFile:
+        """Begin a file under a temporary name.
+
+        Raises:
+            OSError: if the disk says no.
+        """
+        return NewFile(str(self.folder), uuid.uuid4().hex)
+
     def write(self, chunks: Iterable[bytes | memoryview]) -> str:
         """Store one file durably.
 
@@ -84,10 +154,13 @@ class InstanceFiles:
         Raises:
             OSError: if the disk says no.
         """
-        name = uuid.uuid4().hex
-        relative = f"{name[:2]}/{name}.dcm"
-        write_durably(self.folder / relative, chunks, temporary=self._incoming / name)
-        return relative
+        new = self.create()
+        try:
+            new.write(*chunks)
+        except OSError:
+            new.discard()
+            raise
+        return new.keep()
 
     def path(self, relative: str) -> Path:
         """Return where a stored file lies."""

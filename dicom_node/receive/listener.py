@@ -1,6 +1,7 @@
 """The C-ECHO and C-STORE SCP. 0x0000 is answered only after file, folder and ledger row are durable (invariant 1).
 
-Three objects: pynetdicom keeps the protocol, `Door` decides who may enter, `Reception` makes bytes durable.
+pynetdicom keeps the protocol, `Door` decides who may enter, `Reception` makes bytes durable. With `engine: fast`,
+`FastEngine` reads the data of associations that are plainly for storage; everything else stays pynetdicom's.
 
 Where storage commitment is configured, archives report on it here, on associations with the roles reversed.
 """
@@ -8,26 +9,27 @@ Where storage commitment is configured, archives report on it here, on associati
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
-from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node import events
 from dicom_node.deliver.commitment_reports import PUSH_MODEL, CommitmentReports
-from dicom_node.ledger import presence
-from dicom_node.receive import statuses
+from dicom_node.receive import secure_port, statuses
+from dicom_node.receive.admission import Admission
 from dicom_node.receive.contexts import NATIVE, storage_contexts
 from dicom_node.receive.door import Door
+from dicom_node.receive.fast import FastEngine
 from dicom_node.receive.reception import Reception, StoreRequest
+from dicom_node.receive.threshold import Threshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
-    from pynetdicom.pdu_primitives import A_ASSOCIATE
     from pynetdicom.transport import ThreadedAssociationServer
 
     from dicom_node.ledger.database import Database
@@ -53,45 +55,75 @@ class Listener:
         self._log = log
         self._door = Door(settings, files)
         self._reception = Reception(database, files, self._door, log)
+        self._fast = self._fast_engine() if settings.receive.engine == "fast" else None
         self._commitments = CommitmentReports(settings, database, log, clock)
+        self._admission = Admission(self._door, database, log)
+        self._threshold = Threshold(
+            most=settings.receive.max_associations,
+            max_pdu_bytes=settings.receive.max_pdu_bytes,
+            idle_timeout_s=settings.receive.idle_timeout_s,
+            refused=self._admission.count,
+        )
         self._ae = self._application_entity()
-        self._server: ThreadedAssociationServer | None = None
+        self._servers: list[ThreadedAssociationServer] = []
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The plain port."""
         return self._settings.node.port
 
     def start(self) -> None:
         """Listen.
 
         Raises:
-            OSError: if the port is taken.
+            OSError: if a port is taken, or a file that TLS needs cannot be used.
         """
-        self._server = self._ae.start_server(
-            (self._settings.node.host, self._settings.node.port),
-            block=False,
-            evt_handlers=[
-                (evt.EVT_REQUESTED, self._admit),
-                (evt.EVT_REJECTED, self._too_many),
-                (evt.EVT_C_ECHO, lambda _event: statuses.SUCCESS),
-                (evt.EVT_C_STORE, self._store),
-                *self._commitments.handlers,
-            ],
-        )
-        self._log.info(events.LISTENER_STARTED, port=self.port)
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_REQUESTED, self._admission.admit),
+            (evt.EVT_REJECTED, self._admission.too_many),
+            *self._threshold.handlers,
+            (evt.EVT_C_ECHO, lambda _event: statuses.SUCCESS),
+            (evt.EVT_C_STORE, self._store),
+            *(self._fast.handlers if self._fast else ()),
+            *self._commitments.handlers,
+        ]
+        host, receive = self._settings.node.host, self._settings.receive
+        if receive.plain:
+            plain = self._ae.start_server((host, self.port), block=False, evt_handlers=handlers)
+            self._servers.append(cast("ThreadedAssociationServer", plain))
+            self._log.info(events.LISTENER_STARTED, port=self.port)
+        if receive.tls.enabled:
+            refuse, address = partial(self._admission.count, ""), (host, receive.tls.port)
+            self._servers.append(
+                secure_port.serve(self._ae, address, handlers, settings=receive.tls, log=self._log, refuse=refuse)
+            )
+            self._log.info(events.LISTENER_STARTED, port=receive.tls.port)
 
     def stop(self) -> None:
         """Take no new associations and end the open ones."""
-        if self._server is not None:
-            self._server.shutdown()
+        for server in self._servers:
+            server.shutdown()
+        if self._servers:
+            if self._fast is not None:
+                self._fast.stop()
             self._ae.shutdown()
-            self._server = None
+            self._reception.close()
+            self._servers = []
+
+    def _fast_engine(self) -> FastEngine:
+        receive = self._settings.receive
+        return FastEngine(
+            self._reception,
+            self._log,
+            sop_classes=frozenset(sop_class_uid for sop_class_uid, _ in storage_contexts(receive)),
+            idle_timeout_s=receive.idle_timeout_s,
+            max_pdu_bytes=receive.max_pdu_bytes,
+        )
 
     def _application_entity(self) -> AE:
         receive = self._settings.receive
         ae = AE(ae_title=self._settings.node.ae_title)
-        ae.maximum_associations = receive.max_associations
+        ae.maximum_associations = self._threshold.pynetdicom_limit
         ae.maximum_pdu_size = receive.max_pdu_bytes
         ae.network_timeout = receive.idle_timeout_s
         ae.acse_timeout = 30
@@ -117,31 +149,3 @@ class Listener:
             ),
             None if request.DataSet is None else request.DataSet.getbuffer(),
         )
-
-    def _admit(self, event: Event) -> None:
-        request = event.assoc.requestor
-        primitive = cast("A_ASSOCIATE", request.primitive)
-        calling, called = primitive.calling_ae_title.strip(), primitive.called_ae_title.strip()
-        try:
-            rejection = self._door.rejection(calling, called, request.address)
-        except (OSError, ValueError) as error:  # what cannot be judged may not enter
-            self._log.failure(events.ASSOCIATION_REFUSED, error)
-            rejection = statuses.UNDECIDED
-        if rejection is not None:
-            event.assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
-            event.assoc.kill()
-            self._count(calling, request.address, rejection.reason)
-
-    def _too_many(self, event: Event) -> None:
-        request = event.assoc.requestor
-        self._count(str(request.ae_title).strip(), request.address, statuses.TOO_MANY.reason)
-
-    def _count(self, calling: str, address: str, reason: str) -> None:
-        self._log.warning(events.ASSOCIATION_REFUSED, calling_ae_title=calling, address=address, reason=reason)
-        try:
-            with self._database.write() as ledger:
-                presence.refused(
-                    ledger, calling_ae_title=calling[:16], address=address[:64], reason=reason, now=datetime.now(UTC)
-                )
-        except SQLAlchemyError as error:
-            self._log.failure(events.ASSOCIATION_REFUSED, error)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node import events
 from dicom_node.ledger import arrivals, prior_series
+from dicom_node.ledger.group_commit import GroupCommit
 from dicom_node.receive import statuses
 from dicom_node.receive.file_meta import file_head
 from dicom_node.receive.uids import is_uid
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dicom_node.ledger.database import Database
     from dicom_node.observe.logs import Log
     from dicom_node.receive.door import Door
-    from dicom_node.receive.files import InstanceFiles
+    from dicom_node.receive.files import InstanceFiles, NewFile
 
 STAT_PRIORITY: Final = 1  # (0000,0700) HIGH, PS3.7 9.1.1
 
@@ -45,39 +46,51 @@ class Reception:
 
     def __init__(self, database: Database, files: InstanceFiles, door: Door, log: Log) -> None:
         self._database = database
+        self._ledger = GroupCommit(database)
         self._files = files
         self._door = door
         self._log = log
 
     def store(self, request: StoreRequest, data_set: bytes | memoryview | None) -> int:
-        """Answer a C-STORE request.
+        """Answer a C-STORE request whose data set is all there.
 
         Args:
             request: what is said of the data set.
             data_set: its bytes as received; none: the request brought none.
 
         Returns:
-            0x0000 only when bytes and row are durable; 0xA700 if we lack the means; 0xC000 if it cannot be stored.
+            What `Incoming.finish` says.
         """
+        incoming = self.begin(request)
+        if data_set is not None:
+            incoming.write(data_set)
+        return incoming.finish()
+
+    def begin(self, request: StoreRequest) -> Incoming:
+        """Take a C-STORE request whose data set is still to come."""
+        return Incoming(self, self._files, request)
+
+    def enter(self, request: StoreRequest, relative: str, size_bytes: int) -> int:
+        """Enter a durable file into the ledger, or remove it again, and return the status."""
         uid = request.sop_instance_uid
-        if not is_uid(uid) or not is_uid(request.sop_class_uid) or data_set is None:
-            return self._refuse(uid, statuses.CANNOT_UNDERSTAND, "no legal SOP Class or Instance UID or no data set")
-        head = file_head(
-            sop_class_uid=request.sop_class_uid,
-            sop_instance_uid=uid,
-            transfer_syntax_uid=request.transfer_syntax_uid,
-        )
         try:
-            relative = self._files.write((head, data_set))
-        except OSError as error:
-            return self._refuse(uid, statuses.OUT_OF_RESOURCES, f"disk: {error.strerror}")
-        try:
-            self._enter(request, relative, len(head) + len(data_set))
+            self._enter(request, relative, size_bytes)
         except SQLAlchemyError as error:
             self._files.remove(relative)
-            return self._refuse(uid, statuses.OUT_OF_RESOURCES, f"ledger: {type(error).__name__}")
+            return self.refuse(uid, statuses.OUT_OF_RESOURCES, f"ledger: {type(error).__name__}")
         self._log.info(events.INSTANCE_STORED, instance=self._log.pseudonym(uid), status=statuses.NAMES[0])
         return statuses.SUCCESS
+
+    def refuse(self, uid: str, status: int, reason: str) -> int:
+        """Say in the log why an instance is refused, and return the status."""
+        self._log.warning(
+            events.INSTANCE_REFUSED, instance=self._log.pseudonym(uid), status=statuses.NAMES[status], reason=reason
+        )
+        return status
+
+    def close(self) -> None:
+        """Give back what is held of the ledger."""
+        self._ledger.close()
 
     def _enter(self, request: StoreRequest, relative: str, size_bytes: int) -> None:
         peer = self._door.peer(request.calling_ae_title)
@@ -93,8 +106,7 @@ class Reception:
             received_at=datetime.now(UTC),
             fetched_from=self._fetched_from(request),
         )
-        with self._database.write() as ledger:
-            arrivals.record(ledger, arrival)
+        self._ledger.record(arrival)
 
     def _fetched_from(self, request: StoreRequest) -> str | None:
         """Return the archive that sends because we asked it to, None if the sender came by itself."""
@@ -108,8 +120,62 @@ class Reception:
         with self._database.read() as ledger:
             return unnamed if prior_series.is_fetching(ledger, unnamed) else None
 
-    def _refuse(self, uid: str, status: int, reason: str) -> int:
-        self._log.warning(
-            events.INSTANCE_REFUSED, instance=self._log.pseudonym(uid), status=statuses.NAMES[status], reason=reason
+
+class Incoming:
+    """One object on its way in: written as it comes, and durable and entered when `finish` says success.
+
+    What cannot be stored is read to its end all the same, for only then may it be answered.
+    """
+
+    def __init__(self, reception: Reception, files: InstanceFiles, request: StoreRequest) -> None:
+        self._reception = reception
+        self._files = files
+        self._request = request
+        self._file: NewFile | None = None
+        self._refusal: tuple[int, str] | None = None
+        if not is_uid(request.sop_instance_uid) or not is_uid(request.sop_class_uid):
+            self._refusal = statuses.CANNOT_UNDERSTAND, "no legal SOP Class or Instance UID"
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Write the next piece of the data set."""
+        if self._refusal is not None or not len(piece):
+            return
+        try:
+            if self._file is None:
+                self._file = self._files.create()
+                self._file.write(self._head(), piece)
+            else:
+                self._file.write(piece)
+        except OSError as error:
+            self.abandon()
+            self._refusal = statuses.OUT_OF_RESOURCES, f"disk: {error.strerror}"
+
+    def finish(self) -> int:
+        """Answer the request when the data set has ended.
+
+        Returns:
+            0x0000 only when bytes and row are durable; 0xA700 if we lack the means; 0xC000 if it cannot be stored.
+        """
+        uid = self._request.sop_instance_uid
+        if self._refusal is not None:
+            return self._reception.refuse(uid, *self._refusal)
+        if self._file is None:
+            return self._reception.refuse(uid, statuses.CANNOT_UNDERSTAND, "no data set")
+        try:
+            relative = self._file.keep()
+        except OSError as error:
+            return self._reception.refuse(uid, statuses.OUT_OF_RESOURCES, f"disk: {error.strerror}")
+        return self._reception.enter(self._request, relative, self._file.size_bytes)
+
+    def abandon(self) -> None:
+        """Forget what was written: its sender will not hear of it."""
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
+
+    def _head(self) -> bytes:
+        return file_head(
+            sop_class_uid=self._request.sop_class_uid,
+            sop_instance_uid=self._request.sop_instance_uid,
+            transfer_syntax_uid=self._request.transfer_syntax_uid,
         )
-        return status

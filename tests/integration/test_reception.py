@@ -134,7 +134,7 @@ def test_success_is_answered_only_when_file_and_row_are_durable(
     final = reception.files.path(path)
     assert final.is_file()
     assert len(synced) == 2
-    assert "/incoming/" in synced[0]
+    assert synced[0] == str(final)
     assert synced[1] == str(final.parent)
     association.release()
 
