@@ -158,6 +158,35 @@ def scale(
     _leave({"benchmark": "scale", "machine": surroundings, **summary}, json_file, measured.lines(summary))
 
 
+@benchmark.command("end-to-end")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--time-points", type=click.IntRange(2), default=4, show_default=True, help="Studies of the patient.")
+@click.option("--task", default="glioma-recurrence", show_default=True, help="A shipped task, or the path of one.")
+@click.option("--quiet-period-s", type=click.FloatRange(0.5), default=3.0, show_default=True)
+@folder_option
+@json_option
+def end_to_end(
+    *,
+    rounds: int,
+    time_points: int,
+    task: str,
+    quiet_period_s: float,
+    folder: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Time the way from the last image received to the report in the archive: cold, and with one new time point."""
+    from dicom_node.benchmark import end_to_end as measured  # noqa: PLC0415 - slow to load
+    from dicom_node.benchmark import machine  # noqa: PLC0415 - slow to load
+
+    _require_storescu()
+    with _measuring(folder) as (work, say):
+        surroundings = machine.describe(work)
+        say("making the patient's studies")
+        story = measured.prepare(work, task=task, time_points=time_points, quiet_period_s=quiet_period_s)
+        found = measured.summarize(measured.run(story, rounds, work, say))
+    _leave({"benchmark": "end-to-end", "machine": surroundings, **found}, json_file, measured.lines(found))
+
+
 def _require_storescu() -> None:
     from dicom_node.benchmark.servers import STORESCU  # noqa: PLC0415 - goes with the others
 
