@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from apscheduler.schedulers.background import BackgroundScheduler
-
 from dicom_node import events
 from dicom_node.deliver.postman import Postman
 from dicom_node.ledger import cohort, patients, presence
@@ -28,13 +26,16 @@ from dicom_node.receive.reader import Reader
 from dicom_node.receive.recovery import Recovery
 from dicom_node.receive.stock import take_stock
 from dicom_node.resources import selection_file
+from dicom_node.ticker import Ticker
 from dicom_node.timeline.selection import load_selection
 from dicom_node.web.open import open_web
 from dicom_node.work.engine import Engine, JobKind, Steps
 from dicom_node.work.folders import Folders
 from dicom_node.work.judge import Rules
+from dicom_node.work.limits import CAUSE_VARIABLE, Limits, WorkMark, count_death
 from dicom_node.work.reconcile import Reconciler
 from dicom_node.work.retention import ImageSweep
+from dicom_node.work.steady_clock import SteadyClock
 from dicom_node.work.tasks import load_tasks
 
 if TYPE_CHECKING:
@@ -179,13 +180,14 @@ def _node_engine(found: Parts, role: str, me: str) -> Engine:
 def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> None:
     """Have files indexed, cases decided and what is old swept away, each at its interval."""
     rules = Rules(settings=found.settings, selection=load_selection(selection_file(found.settings.selection)))
+    clock = SteadyClock(found.database, me, found.settings.receive, found.log, wall=now)
     reconciler = Reconciler(
         rules=rules,
         database=found.database,
         engine=engine,
         tasks=found.tasks,
         executor_id=me,
-        clock=now,
+        clock=clock.now,
         log=found.log,
     )
     recovery = Recovery(
@@ -198,9 +200,14 @@ def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> Non
     reader = stack.enter_context(Reader(issuer_aliases=found.settings.receive.issuer_aliases))
     indexer = Indexer(found.database, found.files, reader, found.log, recovery)
     images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
+
+    def tick() -> None:
+        clock.look()
+        reconciler.tick()
+
     scheduler = _scheduler(stack)  # after the reader, so that it stops before the reader is closed
     _every(scheduler, INDEX_S, indexer.run_once, found.log)
-    _every(scheduler, TICK_S, reconciler.tick, found.log)
+    _every(scheduler, TICK_S, tick, found.log)
     _every(scheduler, SWEEP_S, lambda: sweep_cache(found, now()), found.log)
     _every(scheduler, IMAGE_SWEEP_S, lambda: images.run_once(now()), found.log, first_after_s=SWEEP_S)
 
@@ -236,14 +243,17 @@ def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
         clock=now,
         log=found.log,
     )
+    mark, allowed = WorkMark(found.folders.locks / f"worker-{slot}.run"), Limits.of(found.settings.inference)
+    count_death(found.database, mark, os.environ.get(CAUSE_VARIABLE))
     engine = Engine(
         found.settings.engine_url,
         executor_id=me,
         listen=(JobKind.RUN,),
-        steps=Steps(infer=steps.infer, encode=steps.encode),
+        steps=Steps(infer=mark.limited(steps.infer, allowed), encode=mark.limited(steps.encode, allowed)),
         locks=found.folders.locks,
     )
     engine.start()
+    stack.callback(mark.clear)
     stack.callback(engine.stop, drain_s=DRAIN_S)
     _every(_scheduler(stack), BEAT_S, _beat(found, me), found.log)
 
@@ -317,16 +327,13 @@ def _beat(found: Parts, me: str) -> Callable[[], None]:
     return beat
 
 
-def _scheduler(stack: ExitStack) -> BackgroundScheduler:
-    scheduler = BackgroundScheduler(timezone=UTC)
-    scheduler.start()
-    stack.callback(scheduler.shutdown, wait=True)
-    return scheduler
+def _scheduler(stack: ExitStack) -> Ticker:
+    ticker = Ticker()
+    stack.callback(ticker.stop)
+    return ticker
 
 
-def _every(
-    scheduler: BackgroundScheduler, seconds: float, work: Callable[[], object], log: Log, *, first_after_s: float = 0.0
-) -> None:
+def _every(ticker: Ticker, seconds: float, work: Callable[[], object], log: Log, *, first_after_s: float = 0.0) -> None:
     """Do something at an interval, never twice at a time; what it raises is logged, and the next time is a new try."""
 
     def guarded() -> None:
@@ -335,12 +342,4 @@ def _every(
         except Exception as error:  # noqa: BLE001 - the edge: a tick must not end the ticking
             log.failure(events.TICK_FAILED, error)
 
-    scheduler.add_job(
-        guarded,
-        "interval",
-        seconds=seconds,
-        max_instances=1,
-        coalesce=True,
-        misfire_grace_time=None,
-        next_run_time=now() + timedelta(seconds=first_after_s),
-    )
+    ticker.every(seconds, guarded, first_after_s=first_after_s)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dicom_node import app, cli_try, tls
+from dicom_node.cli_backup import backup, restore
 from dicom_node.cli_benchmark import benchmark
 from dicom_node.cli_by_hand import ingest, retry
 from dicom_node.cli_cohort import cohort
@@ -27,7 +28,7 @@ from dicom_node.errors import ConfigError, NodeError
 from dicom_node.observe.doctor import examine
 from dicom_node.observe.logs import load_key, open_log
 from dicom_node.resources import selection_file
-from dicom_node.supervisor import Supervisor, has_supervisor, stop_with_supervisor
+from dicom_node.supervisor import Supervisor, children_of, has_supervisor, stop_with_supervisor
 from dicom_node.timeline.selection import load_selection
 from dicom_node.work import saliency
 from dicom_node.work.tasks import load_tasks
@@ -44,8 +45,8 @@ def main() -> None:
 
 
 for verb in (
-    benchmark, cohort, demo, explain, force_run, hold, ingest, patient, purge, recover, release, replay_verb, retry,
-    status, timeline, withdraw,
+    backup, benchmark, cohort, demo, explain, force_run, hold, ingest, patient, purge, recover, release, replay_verb,
+    restore, retry, status, timeline, withdraw,
 ):  # fmt: skip
     main.add_command(verb)
 
@@ -63,7 +64,7 @@ def run(config: Path, role: str, slot: int) -> None:
             app.prepare(settings)
         if role == "all":
             log = open_log(settings.logging, load_key(settings.node.data_dir))
-            sys.exit(Supervisor(config.resolve(), settings.inference.workers, log).run())
+            sys.exit(Supervisor(children_of(config.resolve(), settings.inference), log).run())
         _serve(settings, role, slot)
     except (NodeError, OSError) as error:
         fail(error)

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from dicom_node import events
+from dicom_node.work.limits import CAUSE_VARIABLE, Limits, memory_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from dicom_node.observe.logs import Log
+    from dicom_node.settings import Inference
 
 LONGEST_PAUSE_S: Final = 30.0
 STEADY_AFTER_S: Final = 60.0
@@ -30,24 +32,35 @@ PIPE_VARIABLE: Final = "DICOM_NODE_SUPERVISOR_PIPE"
 
 
 @dataclass(slots=True)
-class _Child:
-    """One process to keep alive: its command, and how often it died lately."""
+class Child:
+    """One process to keep alive: its command, what it may use, and how often it died lately."""
 
     role: str
     command: list[str]
+    limits: Limits | None = None
+    killed_at_bytes: float | None = None  # the memory it was killed for
+    cause: str | None = None  # of the latest death
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     deaths: int = 0
     not_before: float = field(default=0.0)
 
 
+def children_of(config: Path, inference: Inference) -> list[Child]:
+    """Return the processes of a node: one that serves, and the workers."""
+    base = [sys.executable, "-m", "dicom_node", "run", "--config", str(config), "--role"]
+    workers = [
+        Child("worker", [*base, "worker", "--slot", str(slot)], Limits.of(inference))
+        for slot in range(inference.workers)
+    ]
+    return [Child("node", [*base, "node"]), *workers]
+
+
 class Supervisor:
     """Keeps the processes of a node running until told to stop."""
 
-    def __init__(self, config: Path, workers: int, log: Log) -> None:
-        base = [sys.executable, "-m", "dicom_node", "run", "--config", str(config), "--role"]
-        self._children = [_Child("node", [*base, "node"])]
-        self._children += [_Child("worker", [*base, "worker", "--slot", str(slot)]) for slot in range(workers)]
+    def __init__(self, children: Sequence[Child], log: Log) -> None:
+        self._children = children
         self._log = log
         self._stopping = threading.Event()
         self._read_end, self._write_end = os.pipe()
@@ -62,7 +75,7 @@ class Supervisor:
                 self._keep(child)
         return self._stop()
 
-    def _keep(self, child: _Child) -> None:
+    def _keep(self, child: Child) -> None:
         now = time.monotonic()
         if child.process is None:
             if now >= child.not_before:
@@ -71,13 +84,30 @@ class Supervisor:
             child.deaths = 1 if now - child.started_at > STEADY_AFTER_S else child.deaths + 1
             child.not_before = now + min(2.0 ** (child.deaths - 1) - 1, LONGEST_PAUSE_S)
             child.process = None
-            self._log.warning(events.PROCESS_EXITED, role=child.role, exit_code=code, count=child.deaths)
+            if child.limits is not None:
+                child.cause = child.limits.cause(code, used_bytes=child.killed_at_bytes)
+            child.killed_at_bytes = None
+            self._log.warning(
+                events.PROCESS_EXITED, role=child.role, exit_code=code, count=child.deaths, reason=child.cause or ""
+            )
+        elif child.limits is not None:
+            self._bound_memory(child, child.limits)
 
-    def _start(self, child: _Child, now: float) -> None:
+    def _bound_memory(self, child: Child, limits: Limits) -> None:
+        """End a worker that uses more than its share, before the system has to choose whom to end."""
+        assert child.process is not None  # noqa: S101 - the caller just polled it
+        used_bytes = memory_bytes(child.process.pid)
+        if used_bytes > limits.memory_bytes:
+            child.killed_at_bytes = used_bytes
+            child.process.kill()
+
+    def _start(self, child: Child, now: float) -> None:
         child.process = subprocess.Popen(  # noqa: S603 - our own program, no shell
             child.command,
             pass_fds=(self._read_end,),
-            env=os.environ.copy() | {PIPE_VARIABLE: str(self._read_end)},
+            env=os.environ.copy()
+            | {PIPE_VARIABLE: str(self._read_end)}
+            | ({} if child.cause is None else {CAUSE_VARIABLE: child.cause}),
             stdin=subprocess.DEVNULL,
         )
         child.started_at = now

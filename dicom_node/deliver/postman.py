@@ -117,7 +117,7 @@ class Postman:
             return False
         kept = run.encodings.get(delivery.encoding)
         asked = kept is not None and kept.asked.get(delivery.destination) == Answer.ANSWERED
-        fresh = run.encoded_at is not None and self._clock() - run.encoded_at <= NOT_DELAYED
+        fresh = run.encoded_at is not None and timedelta() <= self._clock() - run.encoded_at <= NOT_DELAYED
         return delivery.attempts > 0 or not (asked and fresh)
 
     def _ask(self, consignment: Consignment, pacs: Pacs) -> Outcome | None:

@@ -26,6 +26,13 @@ def silent_since(connection: Connection, before: datetime) -> list[str]:
     return list(connection.scalars(query.order_by(executor.c.executor_id)))
 
 
+def last_seen(connection: Connection, executor_id: str) -> datetime | None:
+    """Return when an executor was last heard of; None: never, or its work was handed on."""
+    query = select(executor.c.last_seen).where(executor.c.executor_id == executor_id)
+    found: datetime | None = connection.scalar(query)
+    return found
+
+
 def forget(connection: Connection, executor_id: str) -> None:
     """Drop an executor whose work was handed on; it announces itself when it comes back."""
     connection.execute(delete(executor).where(executor.c.executor_id == executor_id))

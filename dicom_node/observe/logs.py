@@ -29,8 +29,8 @@ ALLOWED_FIELDS: Final = frozenset(
     {
         "address", "archive", "attempts", "back", "calling_ae_title", "case", "code", "count", "destination",
         "duration_s", "error", "event", "executor", "exit_code", "instance", "level", "logger", "lost", "method",
-        "objects", "outbox_lost", "patient", "pid", "port", "reason", "removed", "role", "run", "state", "status",
-        "step", "study", "task", "timestamp", "trace", "version",
+        "objects", "outbox_lost", "patient", "pid", "port", "reason", "removed", "role", "run", "seconds", "state",
+        "status", "step", "study", "task", "timestamp", "trace", "version",
     }
 )  # fmt: skip
 KEY_BYTES: Final = 32

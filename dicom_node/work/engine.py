@@ -4,7 +4,7 @@ The engine remembers progress and nothing more: what is due is derived from the 
 keys, so its tables may be lost. The kinds of job: a *run* (infer, then encode, each checkpointed) on the workers; a
 *deliver*, a *lookup* of older studies and a *fetch* of one series on the node. Settings that matter: a constant
 application version (jobs queued under one version never run under another), one executor id per process, always a
-priority (none means highest), three recoveries and no more, JSON instead of pickle, and a call log that never quotes an
+priority (none means highest), an end to recoveries, JSON instead of pickle, and a call log that never quotes an
 argument.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 APPLICATION_VERSION: Final = "workflows-1"
-MOST_RECOVERIES: Final = 3
+MOST_RECOVERIES: Final = 20  # the last resort: what takes its worker down is counted in the ledger (`work.limits`)
 STAT, ROUTINE = 1, 200  # DBOS: lower first; a task takes up to 100 off the routine one
 AT_ONCE: Final = {"run": 1, "deliver": 8, "lookup": 2, "fetch": 16}  # per process; archives set their own limits
 POLLING_S: Final = 0.25

@@ -117,7 +117,7 @@ class Reconciler:
             elif run.state is not RunState.RUNNING:
                 continue  # not begun, or wanted again after an end: `_start_runs` has it done
             elif status is JobStatus.CRASHED:
-                self._move(run, RunState.FAILED, "took its worker down three times")
+                self._move(run, RunState.FAILED, "took its worker down again and again")
             elif status is JobStatus.FAILED:
                 self._move(run, RunState.FAILED, run.error or "failed; see the log")
             elif status in LOST:

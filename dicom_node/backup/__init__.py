@@ -1,0 +1,1 @@
+"""Backup of a node at work, its check, and the way back."""
