@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import ssl
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.stock import compare
 from dicom_node.requestor import PREPARED
 from dicom_node.settings import Dimse
+from dicom_node.web.ask import ask
 from dicom_node.work import saliency
 from dicom_node.work.folders import Folders
 from dicom_node.work.tasks import load_tasks
@@ -49,6 +51,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything the node depends on."""
     return [
         _disk(settings),
+        _privacy(settings),
         _database(settings),
         *_files(settings),
         *_bundles(settings),
@@ -56,6 +59,7 @@ def examine(settings: Settings) -> list[Finding]:
         _device(settings),
         *_listeners(settings),
         *_certificates(settings),
+        _web(settings),
         *[_archive(each, settings) for each in settings.pacs],
     ]
 
@@ -67,6 +71,15 @@ def _disk(settings: Settings) -> Finding:
     free_gb = shutil.disk_usage(folder).free / 1e9
     wanted_gb = settings.receive.min_free_disk_gb
     return Finding(what="disk", found=f"{free_gb:.1f} GB free, {wanted_gb:g} GB wanted", good=free_gb >= wanted_gb)
+
+
+def _privacy(settings: Settings) -> Finding:
+    folder = settings.node.data_dir
+    if not folder.exists():
+        return Finding(what="data folder", found="not there yet; made at the first start", good=True)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    found = f"mode {mode:04o}" + ("; others than its owner and group may enter it" if mode & stat.S_IRWXO else "")
+    return Finding(what="data folder", found=found, good=not mode & stat.S_IRWXO)
 
 
 def _database(settings: Settings) -> Finding:
@@ -185,6 +198,11 @@ def _days(ends: datetime) -> str:
 
 def _lasts(ends: datetime) -> bool:
     return ends - datetime.now(UTC) >= timedelta(days=RENEW_BEFORE_DAYS)
+
+
+def _web(settings: Settings) -> Finding:
+    found, good = ask(settings.web)
+    return Finding(what="status page", found=found, good=good)
 
 
 def _archive(pacs: Pacs, settings: Settings) -> Finding:

@@ -169,12 +169,12 @@ def _archive(ledger: Connection, name: str, now: datetime) -> Archive:
     found = survey.dealings(ledger, name)
     dead = found.counts.get(DeliveryState.DEAD, 0)
     waiting = sum(found.counts.get(state, 0) for state in (DeliveryState.PENDING, DeliveryState.RETRYING))
-    verdict, told = Verdict.GOOD, f"{waiting} reports wait" if waiting else "nothing waits"
+    verdict, told = Verdict.GOOD, f"reports waiting: {waiting}"
     if found.counts.get(DeliveryState.RETRYING, 0):
         late = found.oldest_open_at is not None and now - found.oldest_open_at > LATE_AFTER
-        verdict, told = Verdict.BAD if late else Verdict.ATTENTION, f"{waiting} reports wait, the latest try failed"
+        verdict, told = Verdict.BAD if late else Verdict.ATTENTION, f"{told}, a try failed"
     if dead:
-        verdict, told = Verdict.BAD, f"{dead} reports given up; {told}"
+        verdict, told = Verdict.BAD, f"{told}, given up: {dead}"
     return Archive(name=name, check=Check(what=f"archive {name}", verdict=verdict, found=told), dealings=found)
 
 
@@ -185,10 +185,9 @@ def _queue(cases: Mapping[tuple[str, str], int], files: Mapping[str, int], ran: 
         by_state[state] = by_state.get(state, 0) + count
     failed, held = by_state.get(CaseState.FAILED, 0), by_state.get(CaseState.HELD, 0)
     waits = [
-        f"{files.get(ArrivalState.RECEIVED, 0)} files to read",
-        f"{ran.get(RunState.QUEUED, 0)} runs queued",
-        f"{ran.get(RunState.RUNNING, 0)} running",
+        f"files to read: {files.get(ArrivalState.RECEIVED, 0)}",
+        f"runs queued: {ran.get(RunState.QUEUED, 0)}, running: {ran.get(RunState.RUNNING, 0)}",
     ]
-    asks = [f"{count} cases {word}" for count, word in ((failed, "failed"), (held, "held")) if count]
+    asks = [f"cases {word}: {count}" for count, word in ((failed, "failed"), (held, "held")) if count]
     verdict = Verdict.ATTENTION if asks else Verdict.GOOD
     return Check(what="work", verdict=verdict, found=", ".join([*waits, *asks]))
