@@ -30,7 +30,7 @@ from dicom_node.ticker import Ticker
 from dicom_node.timeline.selection import load_selection
 from dicom_node.web.open import open_web
 from dicom_node.work.engine import Engine, JobKind, Steps
-from dicom_node.work.folders import Folders
+from dicom_node.work.folders import Folders, close_to_others
 from dicom_node.work.judge import Rules
 from dicom_node.work.limits import CAUSE_VARIABLE, Limits, WorkMark, count_death
 from dicom_node.work.reconcile import Reconciler
@@ -84,6 +84,7 @@ def prepare(settings: Settings) -> None:
     folders = Folders.under(settings.node.data_dir)
     settings.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     folders.prepare()
+    close_to_others(settings.node.data_dir)
     InstanceFiles(folders.instances).prepare()
     database = Database(settings.ledger_url)
     database.migrate()

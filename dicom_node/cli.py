@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.version_option(package_name="temporal-dicom-node")
 def main() -> None:
     """Read serial brain MRI, keep a time line per patient, answer PACS with reports. Research use only."""
+    os.umask(0o077)  # whatever the program writes, its user alone may read
 
 
 for verb in (

@@ -41,12 +41,24 @@ def ingest(path: Path, config: Path, issuer: str | None) -> None:
         if not each.is_file():
             continue
         try:
-            intake.take(each.read_bytes())
+            intake.take(_content(each, named=each == path))
             taken += 1
         except PeerError as error:
             click.echo(f"refused {each}: {error}", err=True)
             refused += 1
     click.echo(f"{taken} files taken, {refused} refused")
+
+
+def _content(path: Path, *, named: bool) -> bytes:
+    """Read a file; a link is followed only where the admin named it, not where it lies in a folder of files.
+
+    Raises:
+        PeerError: if it is such a link.
+    """
+    if path.is_symlink() and not named:
+        msg = "a symbolic link, which may lead anywhere"
+        raise PeerError(msg)
+    return path.read_bytes()
 
 
 @click.command()

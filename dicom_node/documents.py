@@ -61,10 +61,16 @@ def check_document(content: object, kind: type[DocumentT], *, source: str) -> Do
         for finding in error.errors(include_url=False):
             key = ".".join(str(part) for part in finding["loc"]) or "(whole file)"
             value = finding["input"]
-            shown = "" if isinstance(value, dict | list) or finding["type"] == "missing" else f" = {value!r}"
+            shown = "" if isinstance(value, dict | list) or finding["type"] == "missing" else f" = {_masked(value)}"
             rule = "unknown key" if finding["type"] == "extra_forbidden" else finding["msg"]
             lines.append(f"{source}: {key}{shown}: {rule}")
         raise ConfigError(tuple(lines)) from error
+
+
+def _masked(value: object) -> str:
+    """Show a value without the name and password that somebody wrote into a URL, where they do not belong."""
+    shown = re.sub(r"://[^/\s]*@", "://***@", repr(value))
+    return re.sub(r"(?i)(password=)[^&'\s]*", r"\1***", shown)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

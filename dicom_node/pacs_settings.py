@@ -32,7 +32,7 @@ class Dimse(Document):
 class HttpArchive(Document):
     """A PACS reached over HTTP; user name and password come from the named environment variables."""
 
-    url: str = Field(pattern=r"^https?://")
+    url: str = Field(pattern=r"^https?://[^@]+$")  # nobody's name and password: they come from the environment
     timeout_s: float = Field(default=60, gt=0)
     username_env: str | None = None
     password_env: str | None = None

@@ -135,9 +135,16 @@ def _answer(question: dict[str, str]) -> dict[str, object]:
 def _read(path: Path, default_issuer: str) -> dict[str, object]:
     """Read an image, or what its SOP class says it is instead."""
     from dicom_node.priors.own_reports import STRUCTURED_REPORT, read_own_report  # noqa: PLC0415 - child only
-    from dicom_node.receive.facts import KEY_OBJECT_SELECTION, NotAnInput, read_facts  # noqa: PLC0415 - child only
+    from dicom_node.receive.facts import (  # noqa: PLC0415 - child only
+        KEY_OBJECT_SELECTION,
+        NotAnInput,
+        UnreadableInstance,
+        read_facts,
+    )
     from dicom_node.receive.notes import read_note  # noqa: PLC0415 - child only
 
+    if path.is_symlink():
+        raise UnreadableInstance("symbolic-link", "what was stored is a file")
     try:
         return {"facts": read_facts(path, default_issuer=default_issuer).to_json()}
     except NotAnInput as error:
