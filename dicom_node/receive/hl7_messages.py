@@ -114,6 +114,8 @@ def read_header(content: bytes) -> Header:
     if not line.startswith("MSH") or len(line) < 9:
         raise Problem(Code.REJECTED, 100, "expected a message that starts with MSH")
     fields = line[4:].split(line[3])
+    if not fields[0]:
+        raise Problem(Code.REJECTED, 102, "MSH-2: expected the encoding characters")
     fields += [""] * (18 - len(fields))
     kind = fields[7].split(fields[0][0])
     event = kind[1] if len(kind) > 1 and kind[0] == "ADT" and kind[1] in UPDATES | MERGES else ""
