@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OUT ?= demo-out
 WORKERS ?= auto
 
-.PHONY: demo test lint format bench selection-report peers wheel clean
+.PHONY: audit-pins demo fuzz sbom test lint format bench selection-report peers wheel clean
 
 demo: $(STAMP)
 	rm -rf $(OUT)
@@ -29,6 +29,20 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m inference benchmark
+
+# The long form of fuzzing, an hour or two; cases that fail are kept. CASES=1000000 for a night.
+fuzz: $(STAMP)
+	DICOM_NODE_LONG=1 $(BIN)/python -m tests.fuzz --cases $${CASES:-100000} --seed $${SEED:-1} --keep fuzz-out
+
+# What is installed, with versions and licences, as CycloneDX JSON.
+sbom: $(STAMP)
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --spec-version 1.6 \
+	  --output-reproducible --output-format JSON --output-file sbom.cdx.json $(BIN)/python
+
+# Without a network: what is installed is what is pinned, complete, without conflict, and under licences we can have.
+audit-pins: $(STAMP)
+	$(BIN)/python -m pip check
+	$(BIN)/python -m pytest -p no:xdist -q tests/unit/test_pins.py
 
 # Every shared real series: what a reader says it is, what the rules say. DICOM_NODE_REAL_DATA names the folder.
 selection-report: $(STAMP)
