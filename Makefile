@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
+SOAK ?= soak-out
 WORKERS ?= auto
 
-.PHONY: audit-pins demo fuzz sbom test lint format bench selection-report peers wheel clean
+.PHONY: audit-pins demo fuzz sbom soak test lint format bench selection-report peers wheel clean
 
 demo: $(STAMP)
 	rm -rf $(OUT)
@@ -26,6 +27,14 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The long forms, hours in all, each with its report in SOAK; run again, the first goes on where it ended.
+# DICOM_NODE_LONG=1 make test runs the first and the third as tests.
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak crash --kills 200 --patients 50 --minutes 120 --folder $(SOAK)/crash
+	rm -rf $(SOAK)/power-loss $(SOAK)/steady
+	$(BIN)/python -m tests.soak power-loss --patients 6 --cuts 400 --restarts 4 --folder $(SOAK)/power-loss
+	$(BIN)/python -m tests.soak steady --minutes 60 --folder $(SOAK)/steady
 
 bench: $(STAMP)
 	$(BIN)/python -m inference benchmark

@@ -1,0 +1,333 @@
+"""Kills a node's processes again and again while patients arrive and archives fail, then asks what became of all.
+
+Kills fall at named points (`inject.kill_points`) and at random, on one process or on all at once; now and then the
+engine's tables are lost with them. The driver never repairs anything: it starts what it killed the supervisor of, and
+waits. Two limits are kept, for beyond them the node parks work on purpose: a run whose worker dies more than three
+times is failed, and a file that kills its reader three times is set aside.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
+
+from dicom_node.ledger.tables import run
+from tests.soak import archive, promises
+from tests.soak.inject.kill_points import POINTS, arm, disarm
+from tests.soak.patients import sending_order, write_patients
+from tests.soak.senders import Senders
+from tests.soak.site import NotInTimeError, Site, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from tests.soak.patients import Patient
+
+RANDOM_SHARE: Final = 0.25  # of the kills that do not have a point of their own
+GROUP_SHARE: Final = 0.35  # of the kills at a point that take every process of the node
+ENGINE_LOST_SHARE: Final = 0.15  # of the kills of all processes
+FEED_AFTER_S: Final = 4.0  # nothing is on its way: have another study sent
+MOST_ATTEMPTS: Final = 6  # to reach one point, before it is given up
+IN_WORKER: Final = ("inference.", "saliency.", "result.", "header.", "object.", "objects.", "checkpoint.")
+MOST_STRAIN: Final = 2  # kills of a worker before a run has to end
+MOST_DEATHS: Final = 2  # of one role before the supervisor would make it wait for long
+AT_RANDOM: Final = {"node": 3, "worker": 3, "reader": 2, "supervisor": 1, "all": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much is killed, at which points, and when to stop killing."""
+
+    kills: int
+    patients: int
+    seed: int
+    minutes: float = 60
+    points: tuple[str, ...] = POINTS
+    random_share: float = RANDOM_SHARE
+    at_once: int = 3  # points armed side by side
+    failing: float = 0.2
+    patience_s: float = 60  # for a point to be reached
+    mutant: str | None = None
+    real_model: bool = False
+
+
+@dataclass
+class Crash:
+    """One run of the driver; in the folder of an earlier one it goes on where that ended."""
+
+    plan: Plan
+    folder: Path
+    say: Callable[[str], None] = print
+    kills: list[dict[str, Any]] = field(default_factory=list)
+    site: Site = field(init=False)
+    senders: Senders = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take up what an earlier run left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        begun = self.folder / "begun.json"
+        if not begun.exists():
+            begun.write_text(json.dumps({"today": date.today().isoformat()}), encoding="utf-8")  # noqa: DTZ011
+        self._today = date.fromisoformat(json.loads(begun.read_text(encoding="utf-8"))["today"])
+        if self._kills_file.exists():
+            self.kills = [json.loads(line) for line in self._kills_file.read_text(encoding="utf-8").splitlines()]
+        self._rng = random.Random(self.plan.seed * 1000 + len(self.kills))
+        self._deaths: Counter[str] = Counter()  # since the supervisor started
+        self._strain, self._encoded = 0, 0
+        self._released = 0
+        self._attempts: Counter[str] = Counter()
+        self._later: deque[str] = deque()
+        self._end = time.monotonic() + 60 * self.plan.minutes
+        self.site = Site(
+            folder=self.folder,
+            seed=self.plan.seed,
+            failing=self.plan.failing,
+            mutant=self.plan.mutant,
+            real_model=self.plan.real_model,
+        )
+
+    @property
+    def _kills_file(self) -> Path:
+        return self.folder / "kills.jsonl"
+
+    def run(self) -> dict[str, Any]:
+        """Kill as planned, let everything end, and return the report."""
+        begun = time.monotonic()
+        patients = write_patients(self.folder / "patients", self.plan.patients, seed=self.plan.seed, today=self._today)
+        self._studies = sending_order(patients, seed=self.plan.seed)
+        self.site.prepare(patients)
+        self.senders = Senders(port=self.site.port, record=self.folder / "acknowledged.jsonl")
+        try:
+            self.site.start()
+            self.senders.start()
+            self._kill_as_planned()
+            in_time = self._let_everything_end(patients)
+            self.senders.stop()
+            self.site.stop()
+            evidence = promises.Evidence(site=self.site, acknowledged=self.senders.acknowledged, patients=patients)
+            found = promises.broken(evidence)
+            found["what a kill leaves behind is removed"] = promises.left_over(self.site)
+            return self._report(found, in_time=in_time, seconds=time.monotonic() - begun)
+        finally:
+            self.senders.stop()
+            self.site.close()
+
+    def _kill_as_planned(self) -> None:
+        queue = self._queue()
+        while queue and len(self.kills) < self.plan.kills and time.monotonic() < self._end:
+            self._release()
+            self._ease()
+            if max(self._deaths.values(), default=0) > MOST_DEATHS:
+                self._kill_at_random("all")
+            elif self._rng.random() < self.plan.random_share:
+                self._kill_at_random(self._rng.choices(list(AT_RANDOM), list(AT_RANDOM.values()))[0])
+            else:
+                self._kill_at(self._batch(queue))
+
+    def _queue(self) -> deque[str]:
+        """Return points to be killed at: first those without a kill yet, then more of all, in an order of chance."""
+        done = {each["point"] for each in self.kills}
+        first = [each for each in self.plan.points if each not in done]
+        more = self._rng.choices(self.plan.points, k=self.plan.kills) if self.plan.points else []
+        self._rng.shuffle(first)
+        return deque([*first, *more])
+
+    def _batch(self, queue: deque[str]) -> list[str]:
+        """Take some points from the queue, and no more of a worker's than a run bears."""
+        batch: list[str] = []
+        wanted = min(self.plan.at_once, self.plan.kills - len(self.kills), len(queue))
+        for _ in range(len(queue)):
+            point = queue.popleft()
+            in_worker = sum(each.startswith(IN_WORKER) for each in (*batch, point))
+            if len(batch) == wanted or point in batch or in_worker > MOST_STRAIN:
+                queue.append(point)
+            else:
+                batch.append(point)
+        self._later = queue
+        return batch
+
+    def _kill_at(self, points: list[str]) -> None:
+        """Arm points and wait until processes died of each, or of none for too long."""
+        seen = len(self._hits())
+        armed = set(points)
+        for point in points:
+            arm(str(self.site.points), point, group=self._rng.random() < GROUP_SHARE)
+        last, fed = time.monotonic(), time.monotonic()
+        while armed and time.monotonic() - last < self.plan.patience_s:
+            for hit in self._hits()[seen:]:
+                seen += 1
+                armed.discard(hit["point"])
+                self._hit(hit)
+                last = fed = time.monotonic()
+            if time.monotonic() - fed > FEED_AFTER_S and self._is_at_rest():
+                self._release(more=1)
+                fed = time.monotonic()
+            time.sleep(0.02)
+        for point in armed:
+            if disarm(str(self.site.points), point):
+                self._not_reached(point)
+            else:  # at the last moment
+                (hit,) = wait_until("a kill to be written down", self._next_hit(seen), limit_s=60)
+                seen += 1
+                self._hit(hit)
+
+    def _hit(self, hit: dict[str, Any]) -> None:
+        self._killed(hit["point"], "all" if hit["group"] else hit["role"])
+
+    def _not_reached(self, point: str) -> None:
+        self.say(f"  {point} was not reached")
+        self._attempts[point] += 1
+        if self._attempts[point] < MOST_ATTEMPTS:
+            self._later.append(point)
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing is on its way: then no point is reached unless something more comes."""
+        if not self.senders.idle:
+            return False
+        database = self.site.database()
+        try:
+            with database.read() as ledger:
+                return not (self._is_open(ledger) or promises.unread(ledger) or promises.unsent(ledger))
+        finally:
+            database.close()
+
+    def _kill_at_random(self, target: str) -> None:
+        if target == "reader" and self.kills and self.kills[-1]["target"] == "reader":
+            target = "node"
+        if self._rng.random() < 0.7:
+            self.site.wait_until_listening()
+        time.sleep(self._rng.uniform(0, 1.5))
+        if target == "all":
+            self.site.kill_all()
+        else:
+            pids = self.site.pids(target)
+            if not pids:
+                return
+            os.kill(self._rng.choice(pids), signal.SIGKILL)
+        self._killed("random", target)
+
+    def _killed(self, point: str, target: str) -> None:
+        line = {"point": point, "target": target, "at": time.time()}
+        self.kills.append(line)
+        with self._kills_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.say(f"kill {len(self.kills):3d} of {self.plan.kills}: {target} at {point}")
+        if target in {"worker", "all", "supervisor"}:
+            self._strain += 1
+        if target in {"all", "supervisor"}:
+            self._start_again()
+        else:
+            self._deaths[target] += 1
+
+    def _start_again(self) -> None:
+        if self.site.process is not None:
+            self.site.wait_until_gone()
+        if self._rng.random() < ENGINE_LOST_SHARE:
+            for path in self.site.data.glob("engine.sqlite*"):
+                path.unlink()
+            self.say("  the engine's tables are lost too")
+        self._deaths.clear()
+        self.site.start()
+
+    def _ease(self) -> None:
+        """Let a run end before its worker is killed once more; nothing to do where none is open."""
+        encoded, is_open = self._runs()
+        if encoded > self._encoded:
+            self._strain, self._encoded = 0, encoded
+        if self._strain >= MOST_STRAIN and is_open:
+            wait_until("a run to end", lambda: self._runs()[0] > self._encoded or not self._runs()[1], limit_s=180)
+            self._strain, self._encoded = 0, self._runs()[0]
+
+    def _runs(self) -> tuple[int, bool]:
+        """Return how many runs were encoded, and whether any is open."""
+        database = self.site.database()
+        try:
+            with database.read() as ledger:
+                encoded = ledger.scalar(select(func.count()).where(run.c.encoded_at.is_not(None))) or 0
+                return encoded, self._is_open(ledger)
+        finally:
+            database.close()
+
+    @staticmethod
+    def _is_open(ledger: Connection) -> bool:
+        waiting = select(run.c.run_key).where(run.c.state.in_(("queued", "running"))).limit(1)
+        return ledger.scalar(waiting) is not None
+
+    def _release(self, *, more: int = 0) -> None:
+        """Have as many studies sent as the kills have come, so that there is work until the end."""
+        share = (len(self.kills) + 1) / max(self.plan.kills, 1)
+        wanted = max(3 + math.ceil(share * len(self._studies)), self._released + more)
+        self.senders.put(self._studies[self._released : wanted])
+        self._released = min(wanted, len(self._studies))
+        if more and self._released == len(self._studies) and self.senders.idle:
+            self.senders.put_again(self._rng.choice(self._studies))
+
+    def _let_everything_end(self, patients: list[Patient]) -> bool:
+        self.senders.put(self._studies[self._released :])
+        self.say(f"{len(self.kills)} kills; waiting for everything to end")
+        if not self.site.is_running:
+            self._start_again()
+        try:
+            wait_until("everything to be acknowledged", lambda: self.senders.idle, limit_s=600)
+            promises.wait_for_quiet(self.site, patients, limit_s=900)
+        except NotInTimeError as error:
+            self.say(str(error))
+            return False
+        return True
+
+    def _next_hit(self, seen: int) -> Callable[[], list[dict[str, Any]]]:
+        return lambda: self._hits()[seen : seen + 1]
+
+    def _hits(self) -> list[dict[str, Any]]:
+        path = self.site.points / "hits.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def _report(self, found: dict[str, list[str]], *, in_time: bool, seconds: float) -> dict[str, Any]:
+        by_point = Counter(each["point"] for each in self.kills)
+        not_reached = [each for each in self.plan.points if not by_point[each]]
+        kept = in_time and not any(found.values())
+        complete = len(self.kills) >= self.plan.kills and not not_reached
+        return {
+            "verdict": ("kept" if kept else "broken") + ("" if complete else ", incomplete"),
+            "seed": self.plan.seed,
+            "patients": self.plan.patients,
+            "studies": len(self._studies),
+            "acknowledged": len(self.senders.acknowledged),
+            "sent_again": self.senders.again,
+            "kills": len(self.kills),
+            "kills_by_target": dict(Counter(each["target"] for each in self.kills)),
+            "kills_by_point": {each: by_point[each] for each in (*self.plan.points, "random")},
+            "not_reached": not_reached,
+            "archives": {name: self._archive(name) for name in self.site.archives},
+            "everything_ended": in_time,
+            "broken": {promise: each[:20] for promise, each in found.items()},
+            "seconds": round(seconds),
+        }
+
+    def _archive(self, name: str) -> dict[str, int]:
+        return dict(Counter(each["how"] for each in archive.answers(self.site.archive_folder(name))))
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return a report as Markdown."""
+    lines = ["| point | kills |", "|---|---|"]
+    lines += [f"| {point} | {count} |" for point, count in report["kills_by_point"].items()]
+    lines += ["", "| promise | broken |", "|---|---|"]
+    lines += [f"| {promise} | {len(found) or 'no'} |" for promise, found in report["broken"].items()]
+    lines += ["", f"{report['kills']} kills, {report['acknowledged']} instances acknowledged: {report['verdict']}"]
+    return "\n".join(lines)
