@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import UID, EnhancedMRImageStorage, MRImageStorage
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage, MRImageStorage
 
 from dicom_node.errors import PeerError
 from dicom_node.receive.attributes import CONTEXT, functional_groups, read_acquired, read_attributes
@@ -30,12 +32,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydicom.dataset import Dataset, FileDataset
+    from pydicom.tag import BaseTag
 
     from inference.geometry import Plane
 
 INPUT_SOP_CLASSES = frozenset({MRImageStorage, EnhancedMRImageStorage})
 MAX_DECODED_BYTES = 4 << 30  # a 4D enhanced MR of 10,000 frames of 512 x 512 is 5.2 GB; clinical ones stay below 1 GB
 MAX_COMPRESSION_RATIO = 20_000  # an all-zero 512 x 512 frame in JPEG 2000 reaches about 5,000
+MAX_INFLATED_BYTES = 1 << 30  # of a deflated data set; a megabyte of file can hold a gigabyte of zeros
+CHUNK_BYTES = 1 << 18
+FILE_META_GROUP = 0x0002  # PS3.10 7.1
 LONGEST_LO = 64  # characters of a value of VR LO
 REQUIRED = ("PatientID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
 KEY_OBJECT_SELECTION = "key-object-selection"
@@ -130,6 +136,7 @@ _ENCODING = ("PhotometricInterpretation", "SamplesPerPixel")  # follow the trans
 
 def _open(path: Path) -> FileDataset:
     try:
+        _refuse_bomb(path)
         ds = pydicom.dcmread(path)
     except InvalidDicomError:
         raise UnreadableInstance("not-dicom", "no DICM prefix") from None
@@ -140,6 +147,28 @@ def _open(path: Path) -> FileDataset:
     if not sop_class:
         raise UnreadableInstance("missing", "SOPClassUID")
     return ds
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Inflate a deflated data set piece by piece and count, before pydicom inflates it whole.
+
+    Raises:
+        UnreadableInstance: if it is too large inflated.
+    """
+    with path.open("rb") as file:
+        read_preamble(file, force=False)
+        meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_file_meta)
+        if str(meta.get("TransferSyntaxUID")) != DeflatedExplicitVRLittleEndian:
+            return
+        inflate, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not inflate.eof and (chunk := inflate.unconsumed_tail or file.read(CHUNK_BYTES)):
+            count += len(inflate.decompress(chunk, CHUNK_BYTES))
+            if count > MAX_INFLATED_BYTES:
+                raise UnreadableInstance("too-large", f"more than {MAX_INFLATED_BYTES} bytes inflated")
+
+
+def _after_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag.group != FILE_META_GROUP
 
 
 def _facts(ds: FileDataset, default_issuer: str) -> InstanceFacts:

@@ -1,0 +1,146 @@
+"""The pins: what is installed is pinned and stands in the bill of materials, under licences that we can have."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+OURS = "temporal-dicom-node"
+TOOLS = {"pip", "setuptools", "wheel"}  # of the virtual environment itself
+GPL = re.compile(r"\bA?GPL|General Public License", re.IGNORECASE)
+LESSER = re.compile(r"\bLGPL|Lesser|Library General", re.IGNORECASE)
+
+
+def pins() -> dict[str, str]:
+    """Return every pin: canonical name -> version."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [line.split("==") for line in lines if line and not line.startswith("#")]
+    assert all(len(each) == 2 for each in found), "expected NAME==VERSION alone"
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def installed() -> dict[str, importlib.metadata.Distribution]:
+    """Return what is installed, by canonical name."""
+    return {canonicalize_name(each.name): each for each in importlib.metadata.distributions()}
+
+
+def needed_by(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
+    """Return what a distribution needs, and what those need, on this platform."""
+    found: set[str] = set()
+    open_: list[tuple[str, frozenset[str]]] = [(name, extras)]
+    while open_:
+        each, wanted = open_.pop()
+        distribution = installed().get(canonicalize_name(each))
+        for text in (distribution.requires or ()) if distribution else ():
+            requirement = Requirement(text)
+            marker = requirement.marker
+            if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in (*wanted, "")):
+                continue
+            key = canonicalize_name(requirement.name)
+            if key not in found:
+                found.add(key)
+                open_.append((key, frozenset(requirement.extras)))
+    return found
+
+
+def licence(distribution: importlib.metadata.Distribution) -> str:
+    """Return what a distribution says of its licence: expression, classifiers, or the first line of a text."""
+    metadata = distribution.metadata
+    told = [metadata.get("License-Expression") or ""]
+    told += [each.partition("::")[2] for each in metadata.get_all("Classifier") or () if each.startswith("License ::")]
+    told += [(metadata.get("License") or "").strip().partition("\n")[0][:120]]
+    return "; ".join(each.strip() for each in told if each.strip())
+
+
+def is_gpl_only(text: str) -> bool:
+    """Say whether every licence that a text offers is the GPL or AGPL."""
+    return all(GPL.search(each) and not LESSER.search(each) for each in re.split(r";|\bOR\b|\bor\b", text))
+
+
+@pytest.fixture(scope="module")
+def bill(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The bill of materials that `make sbom` makes."""
+    path = tmp_path_factory.mktemp("sbom") / "sbom.cdx.json"
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nsbom:")[1].split("\n\n")[0]
+    options = re.findall(r"(?:--[\w-]+(?: (?!\$|--|\\)[\w./]+)?)", recipe.replace("sbom.cdx.json", str(path)))
+    command = [sys.executable, "-m", "cyclonedx_py", "environment", *" ".join(options).split(), sys.executable]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=550)
+    text = path.read_text(encoding="utf-8")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    """Every pin that is installed has its version, and everything that we need is pinned."""
+    found, wanted = installed(), pins()
+    wrong = {
+        name: (version, found[name].version)
+        for name, version in wanted.items()
+        if name in found and Version(found[name].version.partition("+")[0]) != Version(version)
+    }
+    assert not wrong
+    needed = needed_by(OURS, frozenset({"dev", "postgresql", "train"})) & set(found) - TOOLS
+    cuda = {name for name in needed if name.startswith(("nvidia-", "triton", "cuda-"))}  # of torch's build for GPUs
+    assert needed - cuda - {OURS} <= set(wanted), needed - cuda - set(wanted)
+
+
+def test_every_pin_is_wanted() -> None:
+    """No pin is left over from a dependency that is gone."""
+    needed = needed_by(OURS, frozenset({"dev", "postgresql", "train"}))
+    left_over = {name for name in pins() if name in installed() and name not in needed}
+    assert not left_over
+
+
+def test_no_hard_dependency_is_under_the_gpl_alone() -> None:
+    """Permissive, MPL, or LGPL used as a library; every one says its licence."""
+    hard = needed_by(OURS) - TOOLS
+    told = {name: licence(installed()[name]) for name in hard if name in installed()}
+    assert len(told) > 40
+    assert not [name for name, text in told.items() if not text]
+    assert not {name: text for name, text in told.items() if is_gpl_only(text)}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("GPL-3.0-or-later", True),
+        ("OSI Approved :: GNU General Public License v2 (GPLv2)", True),
+        ("AGPL-3.0-only", True),
+        ("LGPL-3.0-only", False),
+        ("OSI Approved :: GNU Lesser General Public License v3 (LGPLv3)", False),
+        ("MIT", False),
+        ("Apache-2.0 OR GPL-2.0-only", False),
+    ],
+)
+def test_the_gpl_is_recognised(text: str, *, found: bool) -> None:
+    """What the test above looks for, and what it lets pass."""
+    assert is_gpl_only(text) is found
+
+
+@pytest.mark.timeout(600)
+def test_every_pin_stands_in_the_bill_of_materials(bill: dict[str, Any]) -> None:
+    """Each with its version and a licence; and ours is what the bill is of."""
+    listed = {canonicalize_name(each["name"]): each for each in bill["components"]}
+    missing = [name for name in pins() if name in installed() and name not in listed]
+    assert not missing
+    wrong = [
+        name for name, version in pins().items() if name in listed and not listed[name]["version"].startswith(version)
+    ]
+    assert not wrong
+    hard = needed_by(OURS) & set(listed)
+    assert not [name for name in hard if not listed[name].get("licenses")]
+    assert canonicalize_name(bill["metadata"]["component"]["name"]) == OURS
