@@ -32,7 +32,8 @@ from dicom_node.web.open import open_web
 from dicom_node.work.engine import Engine, JobKind, Steps
 from dicom_node.work.folders import Folders, close_to_others
 from dicom_node.work.judge import Rules
-from dicom_node.work.limits import CAUSE_VARIABLE, Limits, WorkMark, count_death
+from dicom_node.work.limits import CAUSE_VARIABLE, GB, Limits, WorkMark, count_death
+from dicom_node.work.patience import patiently
 from dicom_node.work.reconcile import Reconciler
 from dicom_node.work.retention import ImageSweep
 from dicom_node.work.steady_clock import SteadyClock
@@ -141,6 +142,7 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     engine = _node_engine(found, role, me)
     engine.start()
     stack.callback(engine.stop, drain_s=DRAIN_S)
+    _every(_scheduler(stack), BEAT_S, engine.take_up_stranded, found.log)
     _start_audit(found, role, stack)
     if role == "deliver":
         _every(_scheduler(stack), BEAT_S, _beat(found, me), found.log)
@@ -198,7 +200,14 @@ def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> Non
         clock=now,
         log=found.log,
     )
-    reader = stack.enter_context(Reader(issuer_aliases=found.settings.receive.issuer_aliases))
+    receive = found.settings.receive
+    reader = stack.enter_context(
+        Reader(
+            timeout_s=receive.max_read_s,
+            memory_bytes=receive.max_read_memory_gb * GB,
+            issuer_aliases=receive.issuer_aliases,
+        )
+    )
     indexer = Indexer(found.database, found.files, reader, found.log, recovery)
     images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
 
@@ -250,12 +259,16 @@ def _start_worker(found: Parts, slot: int, stack: ExitStack) -> None:
         found.settings.engine_url,
         executor_id=me,
         listen=(JobKind.RUN,),
-        steps=Steps(infer=mark.limited(steps.infer, allowed), encode=mark.limited(steps.encode, allowed)),
+        steps=Steps(
+            infer=patiently(mark.limited(steps.infer, allowed), found.log),
+            encode=patiently(mark.limited(steps.encode, allowed), found.log),
+        ),
         locks=found.folders.locks,
     )
     engine.start()
     stack.callback(mark.clear)
     stack.callback(engine.stop, drain_s=DRAIN_S)
+    _every(_scheduler(stack), BEAT_S, engine.take_up_stranded, found.log)
     _every(_scheduler(stack), BEAT_S, _beat(found, me), found.log)
 
 

@@ -134,6 +134,8 @@ class Receive(Document):
     min_free_disk_gb: float = Field(default=5, ge=0)
     quiet_period_s: Seconds = 60
     max_wait_s: Seconds = 3600
+    max_read_s: float = Field(default=60, gt=0)  # of one file, in the process that reads headers
+    max_read_memory_gb: float = Field(default=8, ge=1)  # address space of that process
     hl7: Hl7 = Hl7()
     issuer_aliases: dict[str, str] = Field(default_factory=dict)  # another word for an issuer -> the issuer
 

@@ -79,11 +79,11 @@ def record(connection: Connection, *new: Arrival) -> None:
 
 
 def pending(connection: Connection, limit: int) -> list[PendingArrival]:
-    """Return files not yet read, urgent ones first, then in order of arrival."""
+    """Return files not yet read, urgent ones first, then in order of arrival; those that broke the reader come last."""
     query = (
         select(arrival.c.id, arrival.c.sop_instance_uid, arrival.c.path, arrival.c.default_issuer, arrival.c.tries)
         .where(arrival.c.state == ArrivalState.RECEIVED)
-        .order_by(arrival.c.stat.desc(), arrival.c.id)
+        .order_by(arrival.c.tries, arrival.c.stat.desc(), arrival.c.id)
         .limit(limit)
     )
     return [
@@ -99,8 +99,13 @@ def pending(connection: Connection, limit: int) -> list[PendingArrival]:
 
 
 def oldest_pending(connection: Connection) -> datetime | None:
-    """Return when the oldest file that is still unread arrived: no study is known to be quiet after that."""
-    query = select(func.min(arrival.c.received_at)).where(arrival.c.state == ArrivalState.RECEIVED)
+    """Return when the oldest file that is still unread arrived: no study is known to be quiet after that.
+
+    One that broke the reader is not waited for, or a few of them would stop every patient's clock: should it be
+    readable after all, it is a late instance.
+    """
+    unread = and_(arrival.c.state == ArrivalState.RECEIVED, arrival.c.tries == 0)
+    query = select(func.min(arrival.c.received_at)).where(unread)
     oldest: datetime | None = connection.scalar(query)
     return oldest
 

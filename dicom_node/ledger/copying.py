@@ -117,10 +117,17 @@ def revision(connection: Connection) -> str:
 
 def _copy_rows(source: Connection, target: Connection) -> None:
     for table in metadata.sorted_tables:  # those that others refer to first
-        columns = list(table.primary_key.columns)
-        result = source.execution_options(stream_results=True).execute(select(table).order_by(*columns))
-        for rows in result.mappings().partitions(AT_ONCE):
-            target.execute(table.insert(), [dict(row) for row in rows])
+        keys = list(table.primary_key.columns)
+        own = [column for column in table.columns if any(key.column.table is table for key in column.foreign_keys)]
+        unlinked = {column.name: None for column in own}
+        found = source.execution_options(stream_results=True).execute(select(table).order_by(*keys)).mappings()
+        for rows in found.partitions(AT_ONCE):
+            target.execute(table.insert(), [dict(row) | unlinked for row in rows])
+        for column in own:  # a row may refer to a later one of its own table
+            linked = select(*keys, column).where(column.is_not(None))
+            for row in source.execute(linked).mappings().all():
+                same = [key == row[key] for key in keys]
+                target.execute(table.update().where(*same).values({column: row[column]}))
 
 
 def _set_sequences(target: Connection) -> None:

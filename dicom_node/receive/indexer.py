@@ -41,29 +41,35 @@ class Indexer:
         self._log = log
 
     def run_once(self) -> int:
-        """Read up to one batch of unread files; return how many there were."""
+        """Read up to one batch of unread files; return how many there were.
+
+        A file that breaks the reader ends the batch: what arrived meanwhile is read before anything is tried again.
+        """
         with self._database.read() as ledger:
             batch = arrivals.pending(ledger, BATCH)
         for each in batch:
-            self._index(each)
+            if not self._index(each):
+                break
         return len(batch)
 
-    def _index(self, pending: arrivals.PendingArrival) -> None:
-        """Read and enter one file; what is wrong with it never stops the next."""
+    def _index(self, pending: arrivals.PendingArrival) -> bool:
+        """Read and enter one file, which never raises for what is in it; say whether the reader lived through it."""
         try:
             answer = self._reader.read(self._files.path(pending.path), pending.default_issuer)
             if isinstance(answer, OwnReport) and self._recovery is not None:
                 self._recovery.enter(pending, self._files.path(pending.path), answer)
-                return
+                return True
             if not isinstance(answer, Unread | OwnReport):
                 self._enter(pending, answer)
-                return
+                return True
         except OperationalError:
             raise  # the ledger is away, not the file at fault: the same batch is tried at the next tick
         except Exception as error:  # noqa: BLE001 - the edge: one file must not stop the others
             self._log.failure(events.INSTANCE_SET_ASIDE, error)
             answer = Unread(reason=f"cannot be entered: {type(error).__name__}", crashed=True)
-        self._unread(pending, _A_REPORT if isinstance(answer, OwnReport) else answer)
+        unread = _A_REPORT if isinstance(answer, OwnReport) else answer
+        self._unread(pending, unread)
+        return not unread.crashed
 
     def _enter(self, pending: arrivals.PendingArrival, answer: InstanceFacts | RejectionNote) -> None:
         with self._database.write() as ledger:

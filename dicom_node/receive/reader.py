@@ -46,9 +46,14 @@ class Reader:
     """
 
     def __init__(
-        self, *, timeout_s: float = TIMEOUT_S, issuer_aliases: Mapping[str, str] = MappingProxyType({})
+        self,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        memory_bytes: float = MEMORY_BYTES,
+        issuer_aliases: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
         self._issuer_aliases = issuer_aliases
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -62,7 +67,7 @@ class Reader:
 
     def read(self, path: Path, default_issuer: str) -> InstanceFacts | RejectionNote | OwnReport | Unread:
         """Read one file; never raises for what is in it."""
-        child = self._child = self._child or _start()
+        child = self._child = self._child or _start(self._memory_bytes)
         timer = threading.Timer(self._timeout_s, child.kill)
         timer.start()
         try:
@@ -98,8 +103,8 @@ class Reader:
             self._child = None
 
 
-def _start() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-W", "ignore", "-m", "dicom_node.receive.reader"]
+def _start(memory_bytes: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-W", "ignore", "-m", "dicom_node.receive.reader", str(int(memory_bytes))]
     return subprocess.Popen(  # noqa: S603 - our own module, no shell
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -158,7 +163,8 @@ def _read(path: Path, default_issuer: str) -> dict[str, object]:
 
 def main() -> None:
     """Answer questions on standard input until it ends; nothing else may be written to standard output."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    memory_bytes = int(sys.argv[1]) if len(sys.argv) > 1 else MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     output = sys.stdout
     sys.stdout = sys.stderr

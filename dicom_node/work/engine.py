@@ -24,7 +24,7 @@ from sqlalchemy.engine import make_url
 from dicom_node.errors import NodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import IO
 
@@ -97,6 +97,8 @@ class Engine:
         self._lock_path = locks / f"{executor_id.replace(':', '-')}.lock"
         self._lock: IO[str] | None = None
         self._workflows: Mapping[JobKind, Callable[[str], None]] = {}
+        self._at_work: set[str] = set()
+        self._idle: set[str] = set()  # jobs that stood as being worked on at the last look, and nobody was
 
     @staticmethod
     def prepare(url: str) -> None:
@@ -126,7 +128,7 @@ class Engine:
             }
         )
         logging.getLogger("dbos").handlers.clear()  # its text may quote what a step raised; ours carries the type
-        self._workflows = _register(self._steps)
+        self._workflows = _register(self._steps, self._at_work)
         DBOS.listen_queues([kind.value for kind in self._listen])
         DBOS.launch()
         for kind in JobKind:
@@ -160,12 +162,28 @@ class Engine:
             DBOS.resume_workflow(each.workflow_id, queue_name=each.queue_name)
         return [each.workflow_id for each in orphans]
 
+    def take_up_stranded(self) -> list[str]:
+        """Hand jobs of this process that nobody is at to the queue again; return their keys.
+
+        Where the engine's own database said no, as on a full disk, a job ends without a word and would stand as being
+        worked on until the next start. Seen twice, some seconds apart, it is not one that just begins or ends.
+        """
+        found = DBOS.list_workflows(
+            status="PENDING", executor_id=self._executor_id, load_input=False, load_output=False
+        )
+        idle = {each.workflow_id: each.queue_name for each in found if each.workflow_id not in self._at_work}
+        stranded = sorted(self._idle & set(idle))
+        for key in stranded:
+            DBOS.resume_workflow(key, queue_name=idle[key])
+        self._idle = set(idle) - set(stranded)
+        return stranded
+
     def retry(self, key: str) -> None:
         """Do an ended job again from its first step, under the same key."""
         DBOS.rewind_workflow(key, queue_name=JobKind.of(key).value)
 
 
-def _register(steps: Steps) -> dict[JobKind, Callable[[str], None]]:
+def _register(steps: Steps, at_work: set[str]) -> dict[JobKind, Callable[[str], None]]:
     """Give the steps to DBOS under stable names; called once per process, before launch."""
 
     @DBOS.step(name="infer")
@@ -190,22 +208,35 @@ def _register(steps: Steps) -> dict[JobKind, Callable[[str], None]]:
 
     @DBOS.workflow(name="run", max_recovery_attempts=MOST_RECOVERIES)
     def run(key: str) -> None:
-        infer(key)
-        encode(key)
+        with _noted(at_work, key):
+            infer(key)
+            encode(key)
 
     @DBOS.workflow(name="deliver", max_recovery_attempts=MOST_RECOVERIES)
     def deliver(key: str) -> None:
-        deliver_once(key)
+        with _noted(at_work, key):
+            deliver_once(key)
 
     @DBOS.workflow(name="lookup", max_recovery_attempts=MOST_RECOVERIES)
     def lookup(key: str) -> None:
-        look_up_once(key)
+        with _noted(at_work, key):
+            look_up_once(key)
 
     @DBOS.workflow(name="fetch", max_recovery_attempts=MOST_RECOVERIES)
     def fetch(key: str) -> None:
-        fetch_once(key)
+        with _noted(at_work, key):
+            fetch_once(key)
 
     return {JobKind.RUN: run, JobKind.DELIVER: deliver, JobKind.LOOKUP: lookup, JobKind.FETCH: fetch}
+
+
+@contextlib.contextmanager
+def _noted(at_work: set[str], key: str) -> Iterator[None]:
+    at_work.add(key)
+    try:
+        yield
+    finally:
+        at_work.discard(key)
 
 
 def _required(step: Callable[[str], None] | None, name: str) -> Callable[[str], None]:
