@@ -12,6 +12,7 @@ Source: PS3.15 B.12 (BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Prof
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import select
 import socket
@@ -85,6 +86,11 @@ class CheckedSocket(ssl.SSLSocket):
         """Read; in TLS 1.3 a peer that refuses our certificate says so only now."""
         with _Told(self):
             return super().recv(buflen, flags)
+
+    def shutdown(self, how: int) -> None:
+        """Shut down what is still open; pynetdicom closes only a socket that could be shut down."""
+        with contextlib.suppress(OSError):
+            super().shutdown(how)
 
 
 class RequestorContext(ssl.SSLContext):

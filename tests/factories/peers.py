@@ -52,7 +52,8 @@ def wait_until(what: str, true: Callable[[], object], *, timeout_s: float = 180.
     pytest.fail(f"waited {timeout_s:.0f} s for: {what}")
 
 
-def _answers(port: int) -> bool:
+def is_listening(port: int) -> bool:
+    """Say whether somebody answers on a loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -99,7 +100,9 @@ class Orthanc:
         environment = os.environ | {"TCP_NODELAY": "1"}
         with (self.folder / "orthanc.log").open("ab") as log:
             self.process = subprocess.Popen(["Orthanc", str(path)], stdout=log, stderr=log, env=environment)
-        wait_until("Orthanc to answer", lambda: _answers(self.http_port) and _answers(self.dicom_port), timeout_s=30)
+        wait_until(
+            "Orthanc to answer", lambda: is_listening(self.http_port) and is_listening(self.dicom_port), timeout_s=30
+        )
 
     def stop(self) -> None:
         """End it."""
@@ -156,7 +159,7 @@ class QueryRetrieveScp:
         with (self.folder / "dcmqrscp.log").open("ab") as log:
             command = ["/usr/bin/dcmqrscp", "-c", str(path)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"TCP_NODELAY": "1"})
-        wait_until("dcmqrscp to answer", lambda: _answers(self.port), timeout_s=30)
+        wait_until("dcmqrscp to answer", lambda: is_listening(self.port), timeout_s=30)
 
     def stop(self) -> None:
         """End it."""
@@ -202,7 +205,7 @@ class Node:
         with self.log_path.open("ab") as log:
             command = [*DICOM_NODE, "run", "--config", str(self.config_path)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        wait_until("the listener to answer", lambda: _answers(self.port), timeout_s=60)
+        wait_until("the listener to answer", lambda: is_listening(self.port), timeout_s=60)
 
     def kill(self) -> None:
         """Kill the supervisor and every child at once, as a power failure of the process would."""
@@ -210,7 +213,7 @@ class Node:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
-        wait_until("the children to be gone", lambda: not _answers(self.port), timeout_s=10, every_s=0.01)
+        wait_until("the children to be gone", lambda: not is_listening(self.port), timeout_s=10, every_s=0.01)
 
     def stop(self) -> None:
         """End it with SIGTERM, which drains."""
