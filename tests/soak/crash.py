@@ -42,7 +42,7 @@ ENGINE_LOST_SHARE: Final = 0.15  # of the kills of all processes
 FEED_AFTER_S: Final = 4.0  # nothing is on its way: have another study sent
 MOST_ATTEMPTS: Final = 6  # to reach one point, before it is given up
 IN_WORKER: Final = ("inference.", "saliency.", "result.", "header.", "object.", "objects.", "checkpoint.")
-MOST_STRAIN: Final = 2  # kills of a worker before a run has to end
+MOST_STRAIN: Final = 2  # kills that a run bears before it has to end; as many again may be under way: 3 are fatal
 MOST_DEATHS: Final = 2  # of one role before the supervisor would make it wait for long
 AT_RANDOM: Final = {"node": 3, "worker": 3, "reader": 2, "supervisor": 1, "all": 2}
 
@@ -57,6 +57,7 @@ class Plan:
     minutes: float = 60
     points: tuple[str, ...] = POINTS
     random_share: float = RANDOM_SHARE
+    group_share: float = GROUP_SHARE
     at_once: int = 3  # points armed side by side
     failing: float = 0.2
     patience_s: float = 60  # for a point to be reached
@@ -145,26 +146,30 @@ class Crash:
         self._rng.shuffle(first)
         return deque([*first, *more])
 
-    def _batch(self, queue: deque[str]) -> list[str]:
-        """Take some points from the queue, and no more of a worker's than a run bears."""
-        batch: list[str] = []
+    def _batch(self, queue: deque[str]) -> dict[str, bool]:
+        """Take some points from the queue, each with whether all processes go with it, as far as a run bears it."""
+        batch: dict[str, bool] = {}
         wanted = min(self.plan.at_once, self.plan.kills - len(self.kills), len(queue))
         for _ in range(len(queue)):
             point = queue.popleft()
-            in_worker = sum(each.startswith(IN_WORKER) for each in (*batch, point))
-            if len(batch) == wanted or point in batch or in_worker > MOST_STRAIN:
-                queue.append(point)
+            group = self._rng.random() < self.plan.group_share
+            strain = sum(all_of_it or each.startswith(IN_WORKER) for each, all_of_it in batch.items())
+            if strain >= MOST_STRAIN:
+                group = False
+            bearable = strain < MOST_STRAIN or not point.startswith(IN_WORKER)
+            if len(batch) < wanted and point not in batch and bearable:
+                batch[point] = group
             else:
-                batch.append(point)
+                queue.append(point)
         self._later = queue
         return batch
 
-    def _kill_at(self, points: list[str]) -> None:
+    def _kill_at(self, points: dict[str, bool]) -> None:
         """Arm points and wait until processes died of each, or of none for too long."""
         seen = len(self._hits())
         armed = set(points)
-        for point in points:
-            arm(str(self.site.points), point, group=self._rng.random() < GROUP_SHARE)
+        for point, group in points.items():
+            arm(str(self.site.points), point, group=group)
         last, fed = time.monotonic(), time.monotonic()
         while armed and time.monotonic() - last < self.plan.patience_s:
             for hit in self._hits()[seen:]:
@@ -247,8 +252,15 @@ class Crash:
         encoded, is_open = self._runs()
         if encoded > self._encoded:
             self._strain, self._encoded = 0, encoded
-        if self._strain >= MOST_STRAIN and is_open:
-            wait_until("a run to end", lambda: self._runs()[0] > self._encoded or not self._runs()[1], limit_s=180)
+        if not is_open:
+            self._strain = 0
+        if self._strain < MOST_STRAIN:
+            return
+        try:
+            wait_until("a run to end", lambda: self._runs()[0] > self._encoded or not self._runs()[1], limit_s=300)
+        except NotInTimeError as error:
+            self.say(str(error))
+        else:
             self._strain, self._encoded = 0, self._runs()[0]
 
     def _runs(self) -> tuple[int, bool]:
@@ -281,8 +293,8 @@ class Crash:
         if not self.site.is_running:
             self._start_again()
         try:
-            wait_until("everything to be acknowledged", lambda: self.senders.idle, limit_s=600)
-            promises.wait_for_quiet(self.site, patients, limit_s=900)
+            wait_until("everything to be acknowledged", lambda: self.senders.idle, limit_s=1800)
+            promises.wait_for_quiet(self.site, patients, limit_s=1800)
         except NotInTimeError as error:
             self.say(str(error))
             return False

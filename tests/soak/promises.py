@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+import zipfile
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +118,7 @@ def files_and_rows(data: Path, ledger: Connection) -> list[str]:
     for row in ledger.execute(select(run.c.run_key).where(run.c.result.is_not(None))):
         maps = list((data / "results").glob(f"{row.run_key}-*.npz"))
         found += [] if maps else [f"results: none of run {row.run_key[:12]}"]
-        for path in maps:
-            SaliencyMap.load(path)
+        found += [f"results/{path.name}: cannot be read" for path in maps if not _is_map(path)]
     return found
 
 
@@ -280,6 +280,14 @@ def wait_for_quiet(site: Site, patients: Sequence[Patient], *, limit_s: float) -
         NotInTimeError: if that does not come about.
     """
     wait_until("every report to be delivered", lambda: quiet(site, patients), limit_s=limit_s, every_s=0.5)
+
+
+def _is_map(path: Path) -> bool:
+    try:
+        SaliencyMap.load(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
+    return True
 
 
 def _size(path: Path) -> str:

@@ -99,7 +99,8 @@ class Site:
 
     def prepare(self, patients: list[Patient]) -> None:
         """Write configuration and cohort, and start the archives."""
-        self.points.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.points / "armed", ignore_errors=True)  # left by a run that was ended
+        (self.points / "armed").mkdir(parents=True)
         self.data.mkdir(exist_ok=True, mode=0o700)
         self._write_task()
         names = REPORTS if self.with_archives else ()
@@ -177,8 +178,7 @@ class Site:
             self.kill_all()
         for each in self.archives.values():
             each.terminate()
-            each.wait(30)
-        self.archives.clear()
+            each.wait(60)
 
     def database(self) -> Database:
         """Open the ledger."""

@@ -2,7 +2,7 @@
 
 A study comes every few seconds and every patient is reported to two archives. The first third is warming up. Of the
 rest, each quantity of each process must not grow by more than its tolerance in an hour, whatever it is by then; the
-ledger may grow with what is received, but by no more for each instance at the end than at the beginning.
+databases may grow with what is received and reported, but by no more for each at the end than at the beginning.
 """
 
 from __future__ import annotations
@@ -142,20 +142,21 @@ def growths(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     for name in ("ledger.sqlite-wal", "engine.sqlite-wal"):
         largest = max((each.sizes_mb.get(name, 0.0) for each in warm), default=0.0)
         found.append(_growth(f"{name} largest_mb", largest, largest, LARGEST_WAL_MB))
-    return [*found, _ledger(warm)]
+    grown = [("ledger.sqlite", "instances"), ("engine.sqlite", "encoded")]
+    return [*found, *(_growth_of_growth(warm, name, per) for name, per in grown)]
 
 
-def _ledger(warm: Sequence[Sample]) -> dict[str, Any]:
-    """Compare what the ledger grew by for each instance in the last half with the first."""
+def _growth_of_growth(warm: Sequence[Sample], name: str, per: str) -> dict[str, Any]:
+    """Compare what a database grew by for each instance, or report, in the last half with the first."""
     first, middle, last = warm[0], warm[len(warm) // 2], warm[-1]
-    early = _per_instance(first, middle)
-    ratio = _per_instance(middle, last) / early if early else 1.0
-    return _growth("ledger kB per instance, last half over first", early * 1000, ratio, GROWTH_OF_GROWTH)
+    early, late = _mb_per(first, middle, name, per), _mb_per(middle, last, name, per)
+    what = f"{name} kB per {'instance' if per == 'instances' else 'report'}, last half over first"
+    return _growth(what, early * 1000, late / early if early > 0 else 1.0, GROWTH_OF_GROWTH)
 
 
-def _per_instance(one: Sample, other: Sample) -> float:
-    grown = other.sizes_mb.get("ledger.sqlite", 0.0) - one.sizes_mb.get("ledger.sqlite", 0.0)
-    return grown / max(other.instances - one.instances, 1)
+def _mb_per(one: Sample, other: Sample, name: str, per: str) -> float:
+    grown = other.sizes_mb.get(name, 0.0) - one.sizes_mb.get(name, 0.0)
+    return grown / max(int(getattr(other, per)) - int(getattr(one, per)), 1)
 
 
 def _growth(what: str, middle: float, found: float, most: float) -> dict[str, Any]:
