@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, insert, select, update
 
@@ -11,6 +11,8 @@ from dicom_node.ledger.tables import executor, refusal
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+FAILED_LOGIN: Final = "failed-login"  # the reason where somebody was refused at the status page
 
 
 def beat(connection: Connection, executor_id: str, now: datetime) -> None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from dicom_node.observe.audit_teller import Positions, Teller
 
 MOST_LINES: Final = 10_000  # of the ledger's audit in one look
-FAILED_LOGIN: Final = "failed-login"  # among refused callers: somebody at the web page; the title says as whom
 CHANGES: Final = "audit"
 _OPENED: Final = "allow_unvalidated"
+_LOGIN: Final = "login"
 _READ: Final = frozenset({"retry", "recover"})
 
 
@@ -41,12 +41,16 @@ def changed(teller: Teller, ledger: Connection, positions: Positions, now: datet
 
 def _change(teller: Teller, ledger: Connection, row: Row[Any]) -> Message:
     """Tell one line of the ledger's audit: of a patient (A.5.3.9), or of the node's own safety."""
+    if row.action == _LOGIN:
+        return _login(teller, row)
     if row.action == _OPENED:
         text = f"destination {row.subject} is open to results of models trained on phantoms"
         return teller.alert(EventType.SECURITY_CONFIGURATION, text, row.at, about=row.subject)
     whose = _subject(ledger, row)
     if whose is None:
-        return teller.alert(EventType.OBJECT_SECURITY_ATTRIBUTES_CHANGED, f"{row.action} by {row.actor}", row.at)
+        outcome = Outcome.MINOR_FAILURE if row.action.endswith("refused") else Outcome.SUCCESS
+        text = f"{row.action} by {row.actor}"
+        return teller.alert(EventType.USE_OF_RESTRICTED_FUNCTION, text, row.at, outcome=outcome)
     action = {"purge": Action.DELETE}.get(row.action, Action.READ if row.action in _READ else Action.UPDATE)
     return Message(
         event=Event.PATIENT_RECORD,
@@ -54,6 +58,18 @@ def _change(teller: Teller, ledger: Connection, row: Row[Any]) -> Message:
         at=row.at,
         participants=[Participant(user=row.actor, requestor=True), teller.ourselves()],
         objects=[told.patient(*whose, Action=row.action)],
+    )
+
+
+def _login(teller: Teller, row: Row[Any]) -> Message:
+    """Tell that somebody logged in at the status page (A.5.3.12)."""
+    address = str(json.loads(row.details).get("address", ""))
+    return Message(
+        event=Event.USER_AUTHENTICATION,
+        type=EventType.LOGIN,
+        action=Action.EXECUTE,
+        at=row.at,
+        participants=[Participant(user=row.actor, requestor=True, address=address), teller.ourselves()],
     )
 
 
@@ -74,7 +90,7 @@ def refused(teller: Teller, ledger: Connection, positions: Positions, now: datet
 def _refusal(teller: Teller, row: Mapping[str, object], times: int, now: datetime) -> Message:
     reason, address = str(row["reason"]), str(row["address"])
     at = row["last_at"] if isinstance(row["last_at"], datetime) else now
-    login = reason == FAILED_LOGIN
+    login = reason == presence.FAILED_LOGIN
     caller = Participant(
         user=str(row["calling_ae_title"]) or "(unknown)",
         ae_title="" if login else str(row["calling_ae_title"]),

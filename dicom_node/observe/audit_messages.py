@@ -50,7 +50,7 @@ class EventType:
     NODE_AUTHENTICATION: Final = Code("110126", "Node Authentication")
     SECURITY_CONFIGURATION: Final = Code("110129", "Security Configuration")
     AUDIT_RECORDING_STOPPED: Final = Code("110133", "Audit Recording Stopped")
-    OBJECT_SECURITY_ATTRIBUTES_CHANGED: Final = Code("110135", "Object Security Attributes Changed")
+    USE_OF_RESTRICTED_FUNCTION: Final = Code("110132", "Use of Restricted Function")
 
 
 class Role:

@@ -64,14 +64,22 @@ class Teller:
             event=Event.APPLICATION_ACTIVITY, type=kind, action=Action.EXECUTE, at=now, participants=[process]
         )
 
-    def alert(self, kind: told.Code, description: str, now: datetime, *, about: str = "") -> Message:
-        """Tell of something that concerns security (A.5.3.11)."""
+    def alert(
+        self,
+        kind: told.Code,
+        description: str,
+        now: datetime,
+        *,
+        about: str = "",
+        outcome: Outcome = Outcome.MINOR_FAILURE,
+    ) -> Message:
+        """Tell of something that concerns security; success makes it an information (A.5.3.11)."""
         return Message(
             event=Event.SECURITY_ALERT,
             type=kind,
             action=Action.EXECUTE,
             at=now,
-            outcome=Outcome.MINOR_FAILURE,
+            outcome=outcome,
             outcome_text=description,
             participants=[self.ourselves(requestor=True)],
             objects=[told.alert_subject(about or self.host, description)],

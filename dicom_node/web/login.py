@@ -10,7 +10,7 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.utils import redirect
 
 from dicom_node import events
-from dicom_node.ledger import cohort
+from dicom_node.ledger import cohort, presence
 from dicom_node.web.sessions import Visitor
 from dicom_node.web.settings import Role
 
@@ -24,6 +24,7 @@ SESSION: Final = "dicom_node_session"
 BEFORE_LOGIN: Final = "dicom_node_before_login"
 BEARER: Final = "Bearer "
 LONGEST_TOKEN: Final = 512
+STATUS_PAGE: Final = "(status page)"  # where callers are counted by their AE titles
 
 
 def visitor_of(request: Request, caller: Caller, parts: Parts) -> Visitor | None:
@@ -119,6 +120,14 @@ def _throttled(visit: Visit) -> Response | None:
 
 def _refuse(visit: Visit) -> None:
     visit.parts.throttle.failed(visit.caller.key)
+    with visit.parts.database.write() as ledger:
+        presence.refused(
+            ledger,
+            calling_ae_title=STATUS_PAGE,
+            address=visit.caller.address,
+            reason=presence.FAILED_LOGIN,
+            now=visit.parts.clock(),
+        )
     visit.parts.log.warning(events.LOGIN_REFUSED, address=visit.caller.address, count=visit.parts.throttle.refused)
 
 

@@ -98,8 +98,8 @@ def test_everything_that_happens_is_told_and_nothing_else(told: dict[str, list[T
         "DICOM Instances Transferred": 5,  # two studies, what was unreadable, one report there, one half there
         "Patient Record": 3,
         "Query": 4,  # two archives, each for both IDs of the patient
-        "Security Alert": 2,
-        "User Authentication": 1,
+        "Security Alert": 3,
+        "User Authentication": 2,
     }
 
 
@@ -192,14 +192,19 @@ def test_decisions_by_hand_name_who_took_them_about_whom(told: dict[str, list[To
 
 def test_refused_callers_are_alerts_told_with_their_number(told: dict[str, list[Told]]) -> None:
     """A flood of them is one message a look; a failed login is an authentication."""
-    refused, opened = sorted(told["Security Alert"], key=lambda each: each.type)
+    refused, opened, used = sorted(told["Security Alert"], key=lambda each: each.type)
     assert (refused.type, refused.outcome, refused.requestor) == ("Node Authentication", "4", ["STRANGER<&"])
     assert refused.text == "unknown-calling-ae-title, 3 times"
     assert refused.details() == {"Alert Description": refused.text}
-    assert opened.type == "Security Configuration"
-    (login,) = told["User Authentication"]
-    assert (login.type, login.outcome, login.requestor) == ("Login", "4", ["admin"])
-    assert login.xml.find("ActiveParticipant").get("NetworkAccessPointID") == "192.0.2.2"
+    assert (opened.type, opened.outcome) == ("Security Configuration", "4")
+    assert (used.type, used.outcome, used.text) == ("Use of Restricted Function", "0", "backup by me")
+    logins = {each.requestor[0]: each for each in told["User Authentication"]}
+    assert {name: (each.type, each.outcome) for name, each in logins.items()} == {
+        "admin": ("Login", "4"),
+        "anna": ("Login", "0"),
+    }
+    addresses = [each.xml.find("ActiveParticipant").get("NetworkAccessPointID") for each in logins.values()]
+    assert sorted(addresses) == ["192.0.2.2", "192.0.2.3"]
 
 
 def test_a_caller_refused_again_is_told_again(listening: Listening) -> None:
@@ -217,7 +222,7 @@ def test_nothing_is_told_twice_whatever_the_clock_does(listening: Listening) -> 
     """Looking again brings nothing, later or with the clock set back."""
     with listening.database.write() as ledger:
         everything_happens(ledger)
-    assert len(listening.hear(LATER)) == 15
+    assert len(listening.hear(LATER)) == 17
     for after in (timedelta(seconds=1), -timedelta(hours=2), timedelta(minutes=10), timedelta(days=3)):
         assert listening.hear(LATER + after) == []
 

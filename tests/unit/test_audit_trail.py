@@ -72,7 +72,7 @@ def test_a_process_tells_its_life_and_what_happened(site: Site) -> None:
     trail.stop()
     assert site.told[0] == "Application Activity Application Start"
     assert site.told[-1] == "Application Activity Application Stop"
-    assert len(site.told) == 17
+    assert len(site.told) == 19
     assert trail.standing() == {"file": {"waiting": 0, "dropped": 0}}
 
 
