@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from dicom_node.ledger import cases, cohort, deliveries
 from dicom_node.ledger.patients import Patient
+from dicom_node.ledger.presence import FAILED_LOGIN
 from dicom_node.ledger.tables import (
     CaseState,
     DeliveryState,
@@ -183,8 +184,9 @@ def refusals(connection: Connection) -> list[dict[str, Any]]:
 
 
 def refused_in_all(connection: Connection) -> int:
-    """Count the associations and connections that were ever refused."""
-    return int(connection.scalar(select(func.sum(refusal.c.count))) or 0)
+    """Count the associations and connections that were ever refused; logins are counted by the page itself."""
+    query = select(func.sum(refusal.c.count)).where(refusal.c.reason != FAILED_LOGIN)
+    return int(connection.scalar(query) or 0)
 
 
 def patient_of_row(connection: Connection, row_id: int) -> Patient | None:
