@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy.engine import make_url
 
 from dicom_node import events
 from dicom_node.ledger.database import Database
@@ -25,6 +27,21 @@ if TYPE_CHECKING:
     from dicom_node.timeline.selection import Selection
     from dicom_node.work.tasks import ServedTask
 
+CONNECT_S: Final = 5
+STATEMENT_S: Final = 15
+
+
+def impatient(url: str) -> str:
+    """Return the URL of a ledger that is given up soon: four pages that wait would leave no thread for a probe.
+
+    A reader of SQLite waits for nobody, so only a server gets limits, where the URL sets none.
+    """
+    found = make_url(url)
+    if found.get_backend_name() != "postgresql":
+        return url
+    limits = {"connect_timeout": str(CONNECT_S), "options": f"-c statement_timeout={STATEMENT_S}s"}
+    return found.set(query=limits | dict(found.query)).render_as_string(hide_password=False)
+
 
 def open_web(
     settings: Settings,
@@ -43,7 +60,7 @@ def open_web(
     def unusable(error: NodeError) -> None:
         log.failure(events.WEB_FAILED, error, port=settings.web.port)
 
-    database = Database(settings.ledger_url)
+    database = Database(impatient(settings.ledger_url))
     stack.callback(database.close)
     parts = Parts(
         settings=settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
 
 import jinja2
 from werkzeug import Response
@@ -33,8 +34,15 @@ class Pages:
 
     def render(self, template: str, visit: Visit, *, status: int = 200, **values: object) -> Response:
         """Return a page."""
+        request = visit.request
+        asked = {name: value for name, value in request.args.items() if name != "refresh"}
         text = self._templates.get_template(template).render(
-            visitor=visit.visitor, path=visit.request.path, now=visit.parts.clock(), **values
+            visitor=visit.visitor,
+            path=request.path,
+            still=f"?{urlencode({**asked, 'refresh': 'off'})}",
+            lively=f"{request.path}?{urlencode(asked)}",
+            now=visit.parts.clock(),
+            **values,
         )
         return Response(text, status=status, content_type="text/html; charset=utf-8")
 

@@ -103,6 +103,16 @@ def test_every_case_is_listed_with_state_and_reason(page: StatusPage, admin: req
     assert "No such case" in page.get("/cases?start=100", admin).text
 
 
+def test_pages_load_themselves_anew_until_told_not_to(page: StatusPage, admin: requests.Session) -> None:
+    """And show the same list either way."""
+    lively = page.get("/cases?state=held", admin).text
+    assert '<meta http-equiv="refresh" content="30">' in lively
+    assert 'href="?state=held&amp;refresh=off"' in lively
+    still = page.get("/cases?state=held&refresh=off", admin).text
+    assert "http-equiv" not in still
+    assert 'href="/cases?state=held"' in still
+
+
 def test_a_patients_page_shows_the_time_line_the_reports_and_the_deliveries(
     page: StatusPage, admin: requests.Session
 ) -> None:

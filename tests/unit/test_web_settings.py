@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy.engine import make_url
 
 from dicom_node.errors import NodeError
 from dicom_node.settings import load
+from dicom_node.web.open import impatient
 from dicom_node.web.settings import Role, TrustedProxy, User, Web
 
 if TYPE_CHECKING:
@@ -92,3 +94,13 @@ def test_of_those_a_proxy_lets_in_only_the_named_may_act() -> None:
     assert TrustedProxy.model_validate(PROXY).role_of("otto") is Role.ADMIN
     some = TrustedProxy.model_validate({**PROXY, "admins": ["anna"]})
     assert (some.role_of("anna"), some.role_of("otto")) == (Role.ADMIN, Role.VIEWER)
+
+
+def test_a_database_server_that_hangs_is_given_up_soon() -> None:
+    """The page's own connections have limits; what the site's URL says stands, and so does SQLite's."""
+    assert impatient("sqlite:////data/ledger.sqlite") == "sqlite:////data/ledger.sqlite"
+    limits = make_url(impatient("postgresql+psycopg://node:secret@db/ledger")).query
+    assert limits == {"connect_timeout": "5", "options": "-c statement_timeout=15s"}
+    own = make_url(impatient("postgresql+psycopg://node:secret@db/ledger?connect_timeout=9"))
+    assert own.query["connect_timeout"] == "9"
+    assert own.password == "secret"
