@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 OURS = "temporal-dicom-node"
+EXTRAS = ("postgresql", "train", "dev")
 TOOLS = {"pip", "setuptools", "wheel"}  # of the virtual environment itself
 GPL = re.compile(r"\bA?GPL|General Public License", re.IGNORECASE)
 LESSER = re.compile(r"\bLGPL|Lesser|Library General", re.IGNORECASE)
@@ -37,23 +39,31 @@ def installed() -> dict[str, importlib.metadata.Distribution]:
     return {canonicalize_name(each.name): each for each in importlib.metadata.distributions()}
 
 
-def needed_by(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
-    """Return what a distribution needs, and what those need, on this platform."""
-    found: set[str] = set()
-    open_: list[tuple[str, frozenset[str]]] = [(name, extras)]
-    while open_:
-        each, wanted = open_.pop()
-        distribution = installed().get(canonicalize_name(each))
-        for text in (distribution.requires or ()) if distribution else ():
-            requirement = Requirement(text)
-            marker = requirement.marker
-            if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in (*wanted, "")):
-                continue
-            key = canonicalize_name(requirement.name)
-            if key not in found:
-                found.add(key)
-                open_.append((key, frozenset(requirement.extras)))
+def required(extras: tuple[str, ...] = ()) -> list[str]:
+    """Return what pyproject.toml requires, with some of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = [*project["dependencies"]]
+    for extra in extras:
+        found += [each for each in project["optional-dependencies"][extra] if not each.startswith(OURS)]
     return found
+
+
+def needed(extras: tuple[str, ...] = ()) -> set[str]:
+    """Return the names of what we need, and of what that needs, on this platform."""
+    distributions = installed()
+    seen: set[tuple[str, frozenset[str]]] = set()
+    open_ = [Requirement(each) for each in required(extras)]
+    while open_:
+        requirement = open_.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        for text in (distributions[key[0]].requires or ()) if key[0] in distributions else ():
+            inner = Requirement(text)
+            if inner.marker is None or any(inner.marker.evaluate({"extra": each}) for each in (*key[1], "")):
+                open_.append(inner)
+    return {name for name, _ in seen}
 
 
 def licence(distribution: importlib.metadata.Distribution) -> str:
@@ -93,21 +103,19 @@ def test_what_is_installed_is_what_is_pinned() -> None:
         if name in found and Version(found[name].version.partition("+")[0]) != Version(version)
     }
     assert not wrong
-    needed = needed_by(OURS, frozenset({"dev", "postgresql", "train"})) & set(found) - TOOLS
-    cuda = {name for name in needed if name.startswith(("nvidia-", "triton", "cuda-"))}  # of torch's build for GPUs
-    assert needed - cuda - {OURS} <= set(wanted), needed - cuda - set(wanted)
+    all_needed = needed(EXTRAS) & set(found) - TOOLS
+    cuda = {name for name in all_needed if name.startswith(("nvidia-", "triton", "cuda-"))}  # of torch's GPU build
+    assert all_needed - cuda <= set(wanted), all_needed - cuda - set(wanted)
 
 
 def test_every_pin_is_wanted() -> None:
     """No pin is left over from a dependency that is gone."""
-    needed = needed_by(OURS, frozenset({"dev", "postgresql", "train"}))
-    left_over = {name for name in pins() if name in installed() and name not in needed}
-    assert not left_over
+    assert set(pins()) & set(installed()) <= needed(EXTRAS)
 
 
 def test_no_hard_dependency_is_under_the_gpl_alone() -> None:
     """Permissive, MPL, or LGPL used as a library; every one says its licence."""
-    hard = needed_by(OURS) - TOOLS
+    hard = needed() - TOOLS
     told = {name: licence(installed()[name]) for name in hard if name in installed()}
     assert len(told) > 40
     assert not [name for name, text in told.items() if not text]
@@ -141,6 +149,6 @@ def test_every_pin_stands_in_the_bill_of_materials(bill: dict[str, Any]) -> None
         name for name, version in pins().items() if name in listed and not listed[name]["version"].startswith(version)
     ]
     assert not wrong
-    hard = needed_by(OURS) & set(listed)
+    hard = needed() & set(listed)
     assert not [name for name in hard if not listed[name].get("licenses")]
     assert canonicalize_name(bill["metadata"]["component"]["name"]) == OURS
