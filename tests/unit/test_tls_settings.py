@@ -42,6 +42,12 @@ def ours(authority: Authority) -> Pair:
     return authority.issue("node")
 
 
+@pytest.fixture
+def section(authority: Authority, ours: Pair) -> dict[str, Any]:
+    """The section `receive.tls` of a node that serves it."""
+    return ours.as_settings(authority.ca, enabled=True)
+
+
 def config(folder: Path, receive: dict[str, Any], **pacs_tls: Any) -> Path:
     """Write a configuration."""
     path = folder / "node.yaml"
@@ -128,13 +134,13 @@ def test_good_files_are_no_problem(
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_by_its_key(
-    tmp_path: Path, authority: Authority, ours: Pair, key: str, content: str | None, rule: str
+    tmp_path: Path, section: dict[str, Any], key: str, content: str | None, rule: str
 ) -> None:
     """And nothing else is."""
     path = tmp_path / "bad.pem"
     if content is not None:
         path.write_text(content, encoding="ascii")
-    settings = load(config(tmp_path, {"tls": ours.as_settings(authority.ca, enabled=True) | {key: str(path)}}))
+    settings = load(config(tmp_path, {"tls": section | {key: str(path)}}))
     (line,) = tls.problems(settings)
     assert line.startswith(f"receive.tls.{key} = {str(path)!r}: {rule}")
 
