@@ -27,8 +27,7 @@ class Cluster:
             shutil.chown(self._folder, OWNER)
         try:
             self._call("initdb", "--auth=trust", f"--username={OWNER}", "--encoding=UTF8", "--locale=C", "--no-sync")
-            options = f"-h 127.0.0.1 -p {self._port} -k {self._folder} -c fsync=off"
-            self._call("pg_ctl", "start", "-w", "-t", "30", "-l", str(self._folder / "log"), "-o", options)
+            self.resume()
         except BaseException:
             shutil.rmtree(self._folder)
             raise
@@ -41,6 +40,15 @@ class Cluster:
             connection.execute(text(f"CREATE DATABASE node{self._count}"))
         server.dispose()
         return self._url(f"node{self._count}")
+
+    def halt(self) -> None:
+        """End the server at once, as a crash would."""
+        self._call("pg_ctl", "stop", "-w", "-m", "immediate")
+
+    def resume(self) -> None:
+        """Start the server, with what it wrote before."""
+        options = f"-h 127.0.0.1 -p {self._port} -k {self._folder} -c fsync=off"
+        self._call("pg_ctl", "start", "-w", "-t", "60", "-l", str(self._folder / "log"), "-o", options)
 
     def stop(self) -> None:
         """End the server, whoever is still connected, and delete what it wrote."""
