@@ -7,7 +7,7 @@ transition of its state machine (AE-7, PS3.8 9.2.3) and reads PDUs itself, while
 checkpoint that pynetdicom keeps for this. What it does not know it hands back as pynetdicom would have read it:
 
     P-DATA-TF with a C-STORE or C-ECHO request    served here
-    P-DATA-TF with any other command              handed back, and with it the rest of the association
+    P-DATA-TF with any other sound command        handed back, and with it the rest of the association
     A-RELEASE-RQ, A-ABORT                         handed back: pynetdicom ends the association
     anything else, limits exceeded                A-ABORT sent, connection closed (PS3.8 9.2.3, AA-8)
 
@@ -189,13 +189,21 @@ class _Storage:
                 raise StoppingError
             self._wire.begin()
             context_id, command_set = self._read_command()
-            request = fast_commands.read_request(command_set)
+            request = self._read_request(command_set)
             abstract_syntax, transfer_syntax = self._contexts[context_id]
-            if request is None or request.is_store == (abstract_syntax == fast_commands.VERIFICATION):
+            is_echo = abstract_syntax == fast_commands.VERIFICATION
+            if request is None or request.is_store is is_echo:
                 behind = self._read(self._left)
                 raise HandBack(fast_commands.p_data_tf(context_id, command_set, behind))
             status = self._store(request, context_id, transfer_syntax) if request.is_store else statuses.SUCCESS
             self._wire.send(fast_commands.p_data_tf(context_id, fast_commands.response(request, status)))
+
+    @staticmethod
+    def _read_request(command_set: bytearray) -> Request | None:
+        try:
+            return fast_commands.read_request(command_set)
+        except fast_commands.CommandError as error:
+            raise ProtocolError(f"no command set: {error}") from error
 
     def _store(self, request: Request, context_id: int, transfer_syntax: str) -> int:
         incoming = self._reception.begin(

@@ -1,8 +1,8 @@
 """The two requests and the two responses of a storage SCP as bytes (PS3.7 6.3.1, 9.3.1, 9.3.5, annex E.1).
 
 A command set is a row of elements of group 0000 in Implicit VR Little Endian: group, element, 4-byte length, value.
-Only a C-STORE or C-ECHO request that is beyond doubt is read here; `read_request` answers None for everything else,
-which is then judged by pynetdicom.
+Only a C-STORE or C-ECHO request that is beyond doubt is read here; `read_request` answers None for other commands and
+for what is missing, which pynetdicom then judges. What cannot be a command set at all is an error.
 """
 
 from __future__ import annotations
@@ -29,8 +29,14 @@ STATUS: Final = 0x0900
 SOP_INSTANCE_UID: Final = 0x1000
 MOVE_ORIGINATOR: Final = 0x1030
 
+REQUIRED: Final = {
+    C_STORE_RQ: {SOP_CLASS_UID, MESSAGE_ID, PRIORITY, DATA_SET_TYPE, SOP_INSTANCE_UID},
+    C_ECHO_RQ: {SOP_CLASS_UID, MESSAGE_ID, DATA_SET_TYPE},
+}
+
 _TAG: Final = struct.Struct("<HHI")
 _US: Final = struct.Struct("<HHIH")
+_US_VALUE: Final = struct.Struct("<H")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,31 +57,35 @@ class Request:
         return self.command_field == C_STORE_RQ
 
 
+class CommandError(ValueError):
+    """These bytes are no command set, or one whose values cannot be."""
+
+
 def read_request(command_set: bytes | bytearray) -> Request | None:
-    """Read a command set, None if it is not plainly a C-STORE or C-ECHO request."""
+    """Read a command set, None if it is not plainly a C-STORE or C-ECHO request.
+
+    Raises:
+        CommandError: if it is none, or says what no command set may say.
+    """
     try:
         values = _elements(command_set)
-        (field,) = struct.unpack("<H", values[COMMAND_FIELD])
-        (message_id,) = struct.unpack("<H", values[MESSAGE_ID])
-        (data_set_type,) = struct.unpack("<H", values[DATA_SET_TYPE])
-        sop_class_uid = _text(values[SOP_CLASS_UID])
-        has_data_set = data_set_type != NO_DATA_SET
-        if field == C_ECHO_RQ and not has_data_set and sop_class_uid == VERIFICATION:
-            return Request(command_field=field, message_id=message_id, sop_class_uid=sop_class_uid)
-        (priority,) = struct.unpack("<H", values[PRIORITY])
-        if field != C_STORE_RQ or not has_data_set or priority not in PRIORITIES:
+        field = _number(values[COMMAND_FIELD])
+        if field not in {C_STORE_RQ, C_ECHO_RQ} or not values.keys() >= REQUIRED[field]:
             return None
-        return Request(
+        request = Request(
             command_field=field,
-            message_id=message_id,
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=_text(values[SOP_INSTANCE_UID]),
-            priority=priority,
+            message_id=_number(values[MESSAGE_ID]),
+            sop_class_uid=_text(values[SOP_CLASS_UID]),
+            sop_instance_uid=_text(values.get(SOP_INSTANCE_UID, b"")),
+            priority=_number(values.get(PRIORITY, b"\0\0")),
             move_originator=_text(values.get(MOVE_ORIGINATOR, b"")),
-            has_data_set=True,
+            has_data_set=_number(values[DATA_SET_TYPE]) != NO_DATA_SET,
         )
-    except (KeyError, struct.error, UnicodeDecodeError):
-        return None
+    except (KeyError, struct.error, UnicodeDecodeError) as error:
+        raise CommandError(type(error).__name__) from error
+    if request.priority not in PRIORITIES:
+        raise CommandError("Priority")
+    return request if request.has_data_set == request.is_store else None
 
 
 def response(request: Request, status: int) -> bytes:
@@ -114,6 +124,11 @@ def _elements(command_set: bytes | bytearray) -> dict[int, bytes]:
         found[element] = bytes(command_set[at : at + length])
         at += length
     return found
+
+
+def _number(value: bytes) -> int:
+    """Return a US; raises struct.error if it is of another length."""
+    return int(_US_VALUE.unpack(value)[0])
 
 
 def _text(value: bytes) -> str:

@@ -14,7 +14,7 @@ from pynetdicom.dimse_messages import C_ECHO_RQ, C_ECHO_RSP, C_STORE_RQ, C_STORE
 from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu import P_DATA_TF
 
-from dicom_node.receive.fast_commands import Request, p_data_tf, read_request, response
+from dicom_node.receive.fast_commands import CommandError, Request, p_data_tf, read_request, response
 
 INSTANCE = "2.25.12345"
 HIGH = struct.pack("<HHIH", 0, 0x0700, 2, 1)  # the element Priority
@@ -89,33 +89,55 @@ def test_an_answer_is_one_pdu_with_one_item() -> None:
 
 
 @pytest.mark.parametrize(
-    "doubtful",
+    "other",
     [
-        b"",
         response(STORE, 0),
         command_set(C_STORE_RQ(), store()).replace(HIGH, b""),
+        command_set(C_STORE_RQ(), store(DataSet=None)),
+    ],
+    ids=["a response", "no Priority", "no data set"],
+)
+def test_what_is_no_plain_request_is_left_to_pynetdicom(other: bytes) -> None:
+    """Another command, or an element missing."""
+    assert read_request(other) is None
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        bytes(8),
         command_set(C_STORE_RQ(), store()).replace(HIGH, HIGH[:-2] + b"\x09\x00"),
         command_set(C_STORE_RQ(), store())[:-1],
         command_set(C_STORE_RQ(), store()).replace(b"1.2.840", b"\xff.2.840"),
-        command_set(C_STORE_RQ(), store(DataSet=None)),
         command_set(C_STORE_RQ(), store()) + struct.pack("<HHI", 8, 0x0018, 0),
         command_set(C_STORE_RQ(), store()) + struct.pack("<HHI", 0, 0x1031, 0xFFFFFFFE),
     ],
-)  # fmt: skip
-def test_what_is_not_beyond_doubt_is_left_to_pynetdicom(doubtful: bytes) -> None:
-    """No request, another one, an element missing, of another kind or length, another group."""
-    assert read_request(doubtful) is None
+    ids=["empty", "no command", "priority 9", "cut off", "no ASCII", "another group", "endless"],
+)
+def test_what_is_no_command_set_is_an_error(broken: bytes) -> None:
+    """The association is aborted for it."""
+    with pytest.raises(CommandError):
+        read_request(broken)
+
+
+def read(any_bytes: bytes | bytearray) -> object:
+    """Read what may be a request."""
+    try:
+        return read_request(any_bytes)
+    except CommandError:
+        return None
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_reading(any_bytes: bytes) -> None:
-    """Whatever comes is a request or none."""
-    assert read_request(any_bytes) is None or isinstance(read_request(any_bytes), Request)
+    """Whatever comes is a request, another command or no command set."""
+    assert isinstance(read(any_bytes), Request | None)
 
 
 @given(st.data())
 def test_no_changed_byte_breaks_the_reading(data: st.DataObject) -> None:
-    """A request with one byte changed is a request or none."""
+    """Nor does a request with one byte changed."""
     changed = bytearray(command_set(C_STORE_RQ(), store()))
     changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
-    assert read_request(changed) is None or isinstance(read_request(changed), Request)
+    assert isinstance(read(changed), Request | None)
