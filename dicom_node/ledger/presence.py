@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from dicom_node.ledger.tables import executor, refusal
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+RECEIVING: Final = ("node", "listener")  # roles of processes that listen, as their executor ids name them
 FAILED_LOGIN: Final = "failed-login"  # the reason where somebody was refused at the status page
 
 
@@ -29,9 +30,10 @@ def silent_since(connection: Connection, before: datetime) -> list[str]:
 
 
 def last_seen(connection: Connection, executor_id: str) -> datetime | None:
-    """Return when an executor was last heard of; None: never, or its work was handed on."""
-    query = select(executor.c.last_seen).where(executor.c.executor_id == executor_id)
-    found: datetime | None = connection.scalar(query)
+    """Return when this executor, or another one that receives, was last heard of; None: never."""
+    name = executor.c.executor_id
+    receiving = or_(name == executor_id, *[name.contains(f":{role}:") for role in RECEIVING])
+    found: datetime | None = connection.scalar(select(func.max(executor.c.last_seen)).where(receiving))
     return found
 
 

@@ -161,6 +161,18 @@ def test_images_that_come_before_the_jump_is_seen_are_waited_for_too(site: Site,
     assert site.used == {len(studies)}
 
 
+def test_time_in_which_another_listener_was_there_counts(site: Site, studies: list[Path]) -> None:
+    """Of several hosts one was away; senders reached the others, so the study has been quiet for long."""
+    site.bench.receive(*studies)
+    site.wait(20)
+    site.jump(HOUR)
+    with site.bench.database.write() as ledger:
+        presence.beat(ledger, "other:node:0", site.bench.now)
+    site.start()
+    site.tick()
+    assert site.used == {len(studies)}
+
+
 def test_many_small_steps_are_one_jump(site: Site, studies: list[Path]) -> None:
     """A clock put forward by four seconds again and again comes to the same."""
     site.bench.receive(*studies)
