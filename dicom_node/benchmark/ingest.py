@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from dicom_node.benchmark.figures import there_and_back
 from dicom_node.benchmark.images import Amount, write_images
 from dicom_node.benchmark.load import inferring
-from dicom_node.benchmark.node_state import wait_until_read
+from dicom_node.benchmark.node_state import unread, wait_until_read
 from dicom_node.benchmark.processes import Memory, processor_s
 from dicom_node.benchmark.senders import storescu
 from dicom_node.benchmark.servers import serving
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from dicom_node.benchmark.servers import Server
+    from dicom_node.benchmark.servers import Running, Server
     from dicom_node.benchmark.stored import Comparison
 
 WARM_UP: Final = Amount(series=1, slices=8)
 MEGA: Final = 1e6
+LEAST_LEFT: Final = 0.3  # of the instances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +69,9 @@ class Measurement:
     instances: int
     bytes: int
     seconds: float
-    processor_ms: float  # until the last answer
-    processor_indexed_ms: float | None  # our node's: until everything was read too, which it does after it answered
+    processor_ms: float  # until the last answer; our node's with what it read of the images meanwhile
+    processor_indexed_ms: float | None  # our node's, until it had read everything: attributes, pixels, content digest
+    processor_door_ms: float | None  # our node's, without the reading: told from what the rest of the reading took
     process_peak_mb: float
     tree_peak_mb: float
     stored: Comparison
@@ -133,10 +135,9 @@ def _measure(server: Server, setting: Setting, number: int, images: Images, fold
         with Memory(running.pid) as memory:
             seconds = storescu(running, folders, associations=setting.associations, nagle=setting.nagle)
             used_s = processor_s(running.pid) - before_s
-        indexed_s = None
+        reading = None
         if server.is_ours and not setting.inferring:
-            wait_until_read(running)
-            indexed_s = processor_s(running.pid) - before_s
+            reading = _read_the_rest(running, before_s, used_s, len(files))
         stored = compare([*files, *_all(images.warm_up)], running.files())
     shutil.rmtree(folder)
     if server.is_ours and not stored.faithful:
@@ -150,10 +151,41 @@ def _measure(server: Server, setting: Setting, number: int, images: Images, fold
         bytes=sum(path.stat().st_size for path in files),
         seconds=seconds,
         processor_ms=1000 * used_s / len(files),
-        processor_indexed_ms=None if indexed_s is None else 1000 * indexed_s / len(files),
+        processor_indexed_ms=reading.indexed_ms if reading else None,
+        processor_door_ms=reading.door_ms if reading else None,
         process_peak_mb=memory.process_bytes / MEGA,
         tree_peak_mb=memory.tree_bytes / MEGA,
         stored=stored,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What our node used by instance, in milliseconds: with all its reading, and without any."""
+
+    indexed_ms: float
+    door_ms: float | None  # None where too little was left after the last answer to tell what reading takes
+
+
+def _read_the_rest(running: Running, before_s: float, used_s: float, instances: int) -> _Reading:
+    """Wait until our node has read all that it received.
+
+    Args:
+        running: our node.
+        before_s: its processor time when the first instance came.
+        used_s: what it used from then until its last answer.
+        instances: how many came.
+
+    Raises:
+        NodeError: if it does not come to an end.
+    """
+    left = unread(running)
+    wait_until_read(running)
+    indexed_s = processor_s(running.pid) - before_s
+    reading_s = (indexed_s - used_s) / left * instances if left >= instances * LEAST_LEFT else None
+    return _Reading(
+        indexed_ms=1000 * indexed_s / instances,
+        door_ms=None if reading_s is None else 1000 * (indexed_s - reading_s) / instances,
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dicom_node.benchmark.figures import ratio, spread, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from dicom_node.benchmark.ingest import Measurement
@@ -28,8 +28,10 @@ Key = tuple[str, str, int]  # table, receiver, associations
 def summarize(rounds: Sequence[Measurement]) -> dict[str, Any]:
     """Return `tables`, `ratio` (our default engine over each peer, by associations) and the other ratios, stable keys.
 
-    `ratio` and `processor_ratio` are without Nagle's algorithm. `nagle_to_own_rate` and `while_inferring_to_idle` are
-    each receiver's rate to its own without Nagle's algorithm, and to its own while nothing infers.
+    `ratio` and `processor_ratio` are without Nagle's algorithm; the latter is of processor time until the last answer,
+    until our node had read everything, and of reception alone, each over the peer's until its last answer.
+    `nagle_to_own_rate` and `while_inferring_to_idle` are each receiver's rate to its own without Nagle's algorithm, and
+    to its own while nothing infers.
     """
     by_key = _grouped(rounds)
     ours = next((each for each in _receivers(rounds) if each.startswith("node-")), None)
@@ -39,7 +41,11 @@ def summarize(rounds: Sequence[Measurement]) -> dict[str, Any]:
         "ratio": _over_peers(by_key, ours, "nodelay", _rate),
         "ratio_nagle": _over_peers(by_key, ours, "nagle", _rate),
         "ratio_while_inferring": _over_peers(by_key, ours, "while_inferring", _rate),
-        "processor_ratio": _over_peers(by_key, ours, "nodelay", lambda each: each.processor_ms),
+        "processor_ratio": {
+            "answered": _over_peers(by_key, ours, "nodelay", lambda each: each.processor_ms),
+            "indexed": _over_peers(by_key, ours, "nodelay", _until_indexed),
+            "door": _over_peers(by_key, ours, "nodelay", _at_the_door),
+        },
         "ratio_by_engine": {
             name: _over_peers(by_key, name, "nodelay", _rate) for name in _receivers(rounds) if name.startswith("node-")
         },
@@ -51,6 +57,15 @@ def summarize(rounds: Sequence[Measurement]) -> dict[str, Any]:
 
 def _rate(measured: Measurement) -> float:
     return measured.rate
+
+
+def _until_indexed(measured: Measurement) -> float | None:
+    """Our node reads after it answered, peers before."""
+    return measured.processor_indexed_ms if measured.receiver.startswith("node-") else measured.processor_ms
+
+
+def _at_the_door(measured: Measurement) -> float | None:
+    return measured.processor_door_ms if measured.receiver.startswith("node-") else measured.processor_ms
 
 
 def _receivers(rounds: Sequence[Measurement]) -> list[str]:
@@ -73,12 +88,12 @@ def _table(by_key: Mapping[Key, list[Measurement]], wanted: str) -> dict[str, di
 
 
 def _cell(found: Sequence[Measurement]) -> dict[str, Any]:
-    indexed = [each.processor_indexed_ms for each in found if each.processor_indexed_ms is not None]
     return {
         "rate": spread(each.rate for each in found),
         "megabytes_per_s": round(median(each.bytes / each.seconds / 1e6 for each in found), 1),
         "processor_ms": spread(each.processor_ms for each in found),
-        "processor_indexed_ms": spread(indexed) if indexed else None,
+        "processor_indexed_ms": _spread_of(each.processor_indexed_ms for each in found),
+        "processor_door_ms": _spread_of(each.processor_door_ms for each in found),
         "process_peak_mb": round(max(each.process_peak_mb for each in found), 1),
         "tree_peak_mb": round(max(each.tree_peak_mb for each in found), 1),
         "complete": all(each.stored.complete for each in found),
@@ -86,14 +101,24 @@ def _cell(found: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
+def _spread_of(values: Iterable[float | None]) -> dict[str, float] | None:
+    """Return the spread of what there is, None where there is nothing."""
+    found = [each for each in values if each is not None]
+    return spread(found) if found else None
+
+
 def _over_peers(
-    by_key: Mapping[Key, list[Measurement]], ours: str | None, table: str, value: Callable[[Measurement], float]
+    by_key: Mapping[Key, list[Measurement]],
+    ours: str | None,
+    table: str,
+    value: Callable[[Measurement], float | None],
 ) -> dict[str, dict[str, float | None]]:
     found: dict[str, dict[str, float | None]] = {}
     for (each_table, receiver, associations), theirs in by_key.items():
         if each_table == table and not receiver.startswith("node-") and ours is not None:
-            mine = [value(each) for each in by_key.get((table, ours, associations), ())]
-            found.setdefault(receiver, {})[str(associations)] = ratio(mine, [value(each) for each in theirs])
+            pair = (by_key.get((table, ours, associations), ()), theirs)
+            values = [[each for each in map(value, measured) if each is not None] for measured in pair]
+            found.setdefault(receiver, {})[str(associations)] = ratio(*values)
     return found
 
 

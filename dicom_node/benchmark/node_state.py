@@ -21,11 +21,18 @@ if TYPE_CHECKING:
 
 LONGEST_S: Final = 3600.0
 LOOK_S: Final = 0.2
+_UNREAD: Final = select(func.count()).select_from(arrival).where(arrival.c.state == ArrivalState.RECEIVED)
 
 
 def ledger_of(folder: Path) -> Database:
     """Open the ledger of a node that works in this folder."""
     return Database(f"sqlite:///{folder / 'data' / 'ledger.sqlite'}")
+
+
+def unread(node: Running) -> int:
+    """Return how many of the files that it received the node has still to read."""
+    with closing(ledger_of(node.folder)) as database, database.read() as ledger:
+        return ledger.scalar(_UNREAD) or 0
 
 
 def wait_until_read(node: Running) -> None:
@@ -34,8 +41,7 @@ def wait_until_read(node: Running) -> None:
     Raises:
         NodeError: if that does not come to an end.
     """
-    unread = select(func.count()).select_from(arrival).where(arrival.c.state == ArrivalState.RECEIVED)
-    _wait_for_none(node, unread, "files to be read")
+    _wait_for_none(node, _UNREAD, "files to be read")
 
 
 def wait_until_decided(node: Running) -> None:

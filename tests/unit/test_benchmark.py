@@ -139,7 +139,8 @@ def _measured(receiver: str, rate: float, number: int, **setting: bool) -> Measu
         bytes=14_000_000,
         seconds=100 / rate,
         processor_ms=1000 / rate,
-        processor_indexed_ms=None,
+        processor_indexed_ms=4000 / rate,
+        processor_door_ms=500 / rate,
         process_peak_mb=100.0,
         tree_peak_mb=120.0,
         stored=FAITHFUL,
@@ -158,7 +159,9 @@ def test_ratios_are_of_medians_ours_over_theirs() -> None:
     assert found["ours"] == "node-fast"
     assert found["ratio"] == found["ratio_nagle"] == found["ratio_while_inferring"] == {"orthanc": {"1": 2.0}}
     assert found["ratio_by_engine"]["node-stock"] == {"orthanc": {"1": 0.5}}
-    assert found["processor_ratio"] == {"orthanc": {"1": 0.5}}
+    assert found["processor_ratio"]["answered"] == {"orthanc": {"1": 0.5}}
+    assert found["processor_ratio"]["indexed"] == {"orthanc": {"1": 2.0}}
+    assert found["processor_ratio"]["door"] == {"orthanc": {"1": 0.25}}
     assert found["nagle_to_own_rate"]["node-fast"] == {"1": 0.9}
     assert found["while_inferring_to_idle"]["orthanc"] == {"1": 0.5}
     assert found["tables"]["nodelay"]["orthanc"]["1"]["rate"] == {"median": 100.0, "min": 90.0, "max": 1000.0}
