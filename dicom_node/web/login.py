@@ -120,6 +120,7 @@ def _throttled(visit: Visit) -> Response | None:
 
 def _refuse(visit: Visit) -> None:
     visit.parts.throttle.failed(visit.caller.key)
+    visit.parts.log.warning(events.LOGIN_REFUSED, address=visit.caller.address, count=visit.parts.throttle.refused)
     with visit.parts.database.write() as ledger:
         presence.refused(
             ledger,
@@ -128,7 +129,6 @@ def _refuse(visit: Visit) -> None:
             reason=presence.FAILED_LOGIN,
             now=visit.parts.clock(),
         )
-    visit.parts.log.warning(events.LOGIN_REFUSED, address=visit.caller.address, count=visit.parts.throttle.refused)
 
 
 def _path(wanted: str) -> str:
