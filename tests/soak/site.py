@@ -117,6 +117,8 @@ class Site:
             "logging": {"format": "json"},
         }
         (self.folder / "node.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        if self.role is not None:
+            return  # it only receives: nobody's surgery is asked for
         rows = "\n".join(each.cohort_row for each in patients)
         cohort = self.folder / "cohort.csv"
         cohort.write_text(f"patient_id,issuer,diagnosis,surgeries\n{rows}\n", encoding="utf-8")
