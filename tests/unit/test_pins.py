@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import re
@@ -33,6 +34,7 @@ def pins() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in found}
 
 
+@functools.cache
 def installed() -> dict[str, importlib.metadata.Distribution]:
     """Return what is installed, by canonical name."""
     return {canonicalize_name(each.name): each for each in importlib.metadata.distributions()}
