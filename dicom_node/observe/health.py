@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SILENT_AFTER: Final = timedelta(seconds=60)  # a process says four times as often that it is there
 LATE_AFTER: Final = timedelta(minutes=10)  # a report that could not be sent for so long wants looking at
 BYTES_PER_GB: Final = 1e9
+MOST_REASONS: Final = 12
 
 
 class Verdict(StrEnum):
@@ -70,6 +71,7 @@ class Vitals:
     queue: Check | None = None
     cases: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (task, state) -> how many
     files: Mapping[str, int] = field(default_factory=dict)
+    set_aside: Sequence[Mapping[str, object]] = ()  # the commonest reasons why files are not used
     runs: Mapping[str, int] = field(default_factory=dict)
     receptions: Sequence[survey.Reception] = ()
     refused: int = 0
@@ -126,6 +128,7 @@ def _with_ledger(settings: Settings, ledger: Connection, now: datetime, disk: Ch
         queue=_queue(cases, files, ran),
         cases=cases,
         files=files,
+        set_aside=arrivals.set_aside_reasons(ledger)[:MOST_REASONS],
         runs=ran,
         receptions=survey.receptions(ledger),
         refused=survey.refused_in_all(ledger),

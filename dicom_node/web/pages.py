@@ -9,8 +9,8 @@ from werkzeug import Response
 from werkzeug.exceptions import NotFound, ServiceUnavailable
 from werkzeug.utils import redirect
 
-from dicom_node.ledger import arrivals, identity, orders, patients, runs, survey
 from dicom_node.ledger import deliveries as ledger_deliveries
+from dicom_node.ledger import identity, orders, patients, runs, survey
 from dicom_node.ledger.cohort import subject
 from dicom_node.ledger.tables import CaseState, DeliveryState
 from dicom_node.observe import identities
@@ -45,7 +45,6 @@ def overview(visit: Visit) -> Response:
     with parts.database.read() as ledger:
         attention = survey.case_page(ledger, states=survey.ATTENTION, limit=SHOWN)
         dead = survey.delivery_page(ledger, states=(DeliveryState.DEAD,), limit=SHOWN)
-        set_aside = arrivals.set_aside_reasons(ledger)[:SHOWN]
         refusals = survey.refusals(ledger)
     states = [each.value for each in CaseState if any(state == each for _, state in vitals.cases)]
     return visit.page(
@@ -56,7 +55,6 @@ def overview(visit: Visit) -> Response:
         peers=_peers(visit, [each.calling_ae_title for each in vitals.receptions]),
         attention=_named_cases(visit, attention),
         dead=_named_deliveries(visit, dead),
-        set_aside=set_aside,
         refusals=refusals,
         states=states,
         tasks=sorted({task for task, _ in vitals.cases}),
