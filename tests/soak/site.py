@@ -113,6 +113,7 @@ class Site:
                 "min_free_disk_gb": 0.1,
             },
             "tasks": ["task.yaml"],
+            "inference": {"nice": 0},  # it is waited for
             "pacs": entries,
             "logging": {"format": "json"},
         }
