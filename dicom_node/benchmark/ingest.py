@@ -131,6 +131,8 @@ def _measure(server: Server, setting: Setting, number: int, images: Images, fold
     files = _all(folders)
     with inferring(wanted=setting.inferring), serving(server, folder, nagle=setting.nagle) as running:
         storescu(running, images.warm_up, nagle=setting.nagle)
+        if server.is_ours:
+            wait_until_read(running)  # so that the reader has started
         before_s = processor_s(running.pid)
         with Memory(running.pid) as memory:
             seconds = storescu(running, folders, associations=setting.associations, nagle=setting.nagle)
