@@ -141,9 +141,7 @@ def test_gdcm_sends(served: Served, tmp_path: Path) -> None:
     paths = [str(path) for path in write(sent, tmp_path / "sent")]
     titles = ["--aetitle", SCANNER_AE, "--call", NODE_AE]
     command = ["gdcmscu", "--store", *titles, "127.0.0.1", str(served.port), *paths]
-    subprocess.run(
-        command, capture_output=True, check=False, timeout=300
-    )  # 3.0.21 fails at release
+    subprocess.run(command, capture_output=True, check=False, timeout=300)  # 3.0.21 fails at release
     expect_stored(served, sent)
 
 
