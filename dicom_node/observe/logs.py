@@ -34,7 +34,7 @@ ALLOWED_FIELDS: Final = frozenset(
     }
 )  # fmt: skip
 KEY_BYTES: Final = 32
-QUIET_LIBRARIES: Final = ("pynetdicom", "dbos", "apscheduler", "alembic", "sqlalchemy", "monai", "nilearn", "highdicom")
+QUIET_LIBRARIES: Final = ("pynetdicom", "dbos", "alembic", "sqlalchemy", "monai", "nilearn", "highdicom")
 
 
 class Log:
