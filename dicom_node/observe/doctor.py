@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import ssl
 import stat
-import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -53,7 +52,6 @@ def examine(settings: Settings) -> list[Finding]:
     return [
         _disk(settings),
         _privacy(settings),
-        _privacy(settings),
         _database(settings),
         *_files(settings),
         *_bundles(settings),
@@ -73,15 +71,6 @@ def _disk(settings: Settings) -> Finding:
     free_gb = shutil.disk_usage(folder).free / 1e9
     wanted_gb = settings.receive.min_free_disk_gb
     return Finding(what="disk", found=f"{free_gb:.1f} GB free, {wanted_gb:g} GB wanted", good=free_gb >= wanted_gb)
-
-
-def _privacy(settings: Settings) -> Finding:
-    folder = settings.node.data_dir
-    if not folder.exists():
-        return Finding(what="data folder", found="not there yet; made at the first start", good=True)
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    found = f"mode {mode:04o}" + ("; others than its owner and group may enter it" if mode & stat.S_IRWXO else "")
-    return Finding(what="data folder", found=found, good=not mode & stat.S_IRWXO)
 
 
 def _privacy(settings: Settings) -> Finding:
