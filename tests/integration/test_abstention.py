@@ -208,7 +208,7 @@ def test_the_archive_holds_the_report_of_an_abstention(node_with: Callable[..., 
     node = node_with(destination(orthanc), novelty=STRANGE)
     bench = node.bench
     with bench.database.read() as ledger:
-        (due,) = deliveries.due(ledger, bench.now)
+        (due,) = (each.delivery for each in deliveries.due(ledger, bench.now))
     log = open_log(Logging(level="error", format="json"), b"key")
     known = bench.settings.node.model_copy(update={"ae_title": NODE_AE})
     settings = bench.settings.model_copy(update={"node": known})

@@ -149,7 +149,7 @@ class SecondLife(Bench):
         """Attempt everything that is due by the wall's clock, which `withdraw` looks at."""
         before, self.now = self.now, max(self.now, datetime.now(UTC)) + timedelta(minutes=1)
         with self.database.read() as ledger:
-            keys = [job_key(each) for each in deliveries.due(ledger, self.now)]
+            keys = [job_key(each.delivery) for each in deliveries.due(ledger, self.now)]
         for key in keys:
             self.postman.deliver(key)
         self.now = before
