@@ -74,7 +74,7 @@ class Outgoing:
         """Let time pass, and everything that is due be attempted once."""
         self.bench.now += timedelta(**span)
         with self.bench.database.read() as ledger:
-            keys = [job_key(each) for each in deliveries.due(ledger, self.bench.now)]
+            keys = [job_key(each.delivery) for each in deliveries.due(ledger, self.bench.now)]
         for key in keys:
             self.postman.deliver(key)
 

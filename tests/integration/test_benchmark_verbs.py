@@ -1,11 +1,12 @@
 """`dicom-node benchmark`, each verb at its smallest, on real peers: its JSON has the shape that it is documented with.
 
-How fast anything is is never asked here.
+How fast anything is is never asked here. DICOM_NODE_LONG=1 adds the verbs that take minutes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.peer, pytest.mark.usefixtures("dcmtk", "installed_orthanc")]
+takes_minutes = pytest.mark.skipif(
+    os.environ.get("DICOM_NODE_LONG") != "1", reason="DICOM_NODE_LONG=1 for minutes of it"
+)
 
 
 @pytest.fixture
@@ -61,6 +65,7 @@ def test_reception_is_measured_beside_every_peer_and_what_they_stored_is_compare
     assert plot.stat().st_size > 1000
 
 
+@takes_minutes
 def test_reception_is_measured_with_nagles_algorithm_too(tmp_path: Path) -> None:
     """Peers and senders as they are installed; a receiver's rate is told to its own without it."""
     sizes = ("--rounds", 1, "--series", 1, "--slices", 4, "--associations", "1")
@@ -86,6 +91,7 @@ def test_sending_is_measured_beside_storescu(tmp_path: Path) -> None:
     assert len(found["rounds"]) == 8
 
 
+@takes_minutes
 def test_growth_of_the_ledger_is_measured(tmp_path: Path) -> None:
     """Rates, idle use, tick and status by size, each size over the smallest; and the queries that read whole tables."""
     found = measure(tmp_path, "scale", "--rounds", 1, "--rows", "20,60", "--series", 1, "--slices", 4)
@@ -96,6 +102,7 @@ def test_growth_of_the_ledger_is_measured(tmp_path: Path) -> None:
     assert {each["work"] for each in found["scans"]} <= {"reception", "tick", "status"}
 
 
+@takes_minutes
 def test_the_way_of_an_image_is_timed_cold_and_cached(tmp_path: Path) -> None:
     """One report of two time points at once, one of a second after the first; the archive holds both."""
     task = yaml.safe_load(task_file("glioma-recurrence").read_text(encoding="utf-8"))
