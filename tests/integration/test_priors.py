@@ -12,12 +12,12 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless, MRSpectroscopyStorage
 
-from dicom_node.receive.files import InstanceFiles
+from dicom_node.receive.files import InstanceFiles, NewFile
 from tests.factories.library import ISSUER, Library, a_study
 from tests.factories.peers import DICOMWEB_PLUGIN, Orthanc, QueryRetrieveScp, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.peer
 
@@ -192,17 +192,17 @@ def coerced(path: Path, into: Path) -> Path:
 
 
 class StopsInTheMiddle(InstanceFiles):
-    """Files that take their archive down when the sixth one is written."""
+    """Files that take their archive down when the sixth one is begun."""
 
     archive: Orthanc
     written = 0
 
-    def write(self, chunks: Iterable[bytes | memoryview]) -> str:
-        """Write, and count."""
+    def create(self) -> NewFile:
+        """Begin, and count."""
         self.written += 1
         if self.written == 6:
             self.archive.kill()
-        return super().write(chunks)
+        return super().create()
 
 
 @pytest.mark.parametrize("method", ["c-move", "c-get", "dicomweb", "orthanc"])
