@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,10 @@ SAME = selection_rule(GLIOMA)
 
 
 def bundle(folder: Path, rule: SelectionRule | None) -> Path:
-    """Write what a check reads of a bundle: the shipped one's metadata with another rule."""
-    content = json.loads((shipped("phantom_recurrence") / METADATA).read_text())
+    """Write what a check reads of a bundle: the shipped one with another rule."""
+    shutil.copytree(shipped("phantom_recurrence"), folder, ignore=shutil.ignore_patterns("docs"), dirs_exist_ok=True)
+    content = json.loads((folder / METADATA).read_text())
     content["selection"] = None if rule is None else rule.model_dump(mode="json")
-    (folder / METADATA).parent.mkdir(parents=True)
     (folder / METADATA).write_text(json.dumps(content))
     return folder
 
