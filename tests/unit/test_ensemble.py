@@ -104,9 +104,8 @@ def test_a_bundle_in_the_published_size_loads(tmp_path: Path) -> None:
     """Random weights; nothing is run through it."""
     network = build("published")
     told = read_metadata(shipped("phantom_recurrence"))
-    shape = SIZES["published"].input_shape
-    definition = definition_of(network, "published")
-    save(tmp_path, network=network, definition=definition, metadata=told.model_copy(update={"input_shape": shape}))
+    told = told.model_copy(update={"input_shape": SIZES["published"].input_shape, "novelty": None})
+    save(tmp_path, network=network, definition=definition_of(network, "published"), metadata=told)
     bundle = load(tmp_path)
     assert sum(each.numel() for each in bundle.network.parameters()) > 33_000_000
     assert (bundle.definition.size, bundle.definition.width) == ("published", None)
@@ -115,7 +114,7 @@ def test_a_bundle_in_the_published_size_loads(tmp_path: Path) -> None:
 def test_novelty_and_the_features_it_needs_stand_together(tmp_path: Path) -> None:
     """One without the other is not written, and not read; nor are features of another network."""
     network = build("small", width=1)
-    told = read_metadata(shipped("phantom_recurrence"))
+    told = read_metadata(shipped("phantom_recurrence")).model_copy(update={"novelty": None})
     with pytest.raises(BundleError, match="or neither"):
         save(tmp_path, network=network, definition=definition_of(network), metadata=told, known=any_scans(1, 1))
     folder = tiny_bundle(tmp_path / "bundle", novelty=LIMIT)

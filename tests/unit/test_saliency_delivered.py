@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -124,9 +125,9 @@ def test_a_run_without_a_map_is_reported_and_says_why(
 
 def node_of(folder: Path, evidence: SaliencyEvidence | None, **rule: Any) -> Path:
     """Write a node's configuration with a task and what a check reads of its bundle."""
-    content = json.loads((shipped("phantom_recurrence") / METADATA).read_text())
+    shutil.copytree(shipped("phantom_recurrence"), folder / "bundle", ignore=shutil.ignore_patterns("docs"))
+    content = json.loads((folder / "bundle" / METADATA).read_text())
     content["saliency"] = None if evidence is None else evidence.model_dump(mode="json")
-    (folder / "bundle" / METADATA).parent.mkdir(parents=True)
     (folder / "bundle" / METADATA).write_text(json.dumps(content))
     task = yaml.safe_load(task_file("glioma-recurrence").read_text(encoding="utf-8"))
     task |= {"bundle": {"path": "bundle"}, "saliency": rule}
