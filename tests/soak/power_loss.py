@@ -204,7 +204,7 @@ def broken_after_cut(data: Path, promised: Promised) -> dict[str, list[str]]:
         return {survive: lost, known: [f"{uid}: no ledger" for _, uid in promised.held]}
     found = {whole: promises.databases(data)}
     if found[whole]:
-        return found
+        return found | {survive: [f"{uid}: the ledger is not whole" for uid in promised.acknowledged]}
     database = open_ledger(data)
     try:
         try:

@@ -73,12 +73,17 @@ def databases(data: Path) -> list[str]:
     found = []
     for name in ("ledger.sqlite", "engine.sqlite"):
         if (data / name).exists():
-            with contextlib.closing(sqlite3.connect(data / name)) as connection:
-                answer = [row[0] for row in connection.execute("PRAGMA integrity_check")]
-                found += [f"{name}: {each}" for each in answer if each != "ok"]
-                orphans = list(connection.execute("PRAGMA foreign_key_check"))
-                found += [f"{name}: row without parent: {row}" for row in orphans]
+            found += [f"{name}: {each}" for each in _faults(data / name)]
     return found
+
+
+def _faults(path: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        try:
+            faults = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            return faults + [f"row without parent: {row}" for row in connection.execute("PRAGMA foreign_key_check")]
+        except sqlite3.DatabaseError as error:
+            return [f"cannot be read: {error}"]
 
 
 def acknowledged(data: Path, ledger: Connection, sent: Mapping[str, str]) -> list[str]:
