@@ -87,7 +87,8 @@ def test_sending_is_measured_beside_storescu(tmp_path: Path) -> None:
         assert set(found["ratio"]["storescu"][receiver]) == {"multi-frame", "single-frame", "report"}
         assert all(each > 0 for each in found["ratio"]["storescu"][receiver].values())
     objects = {each["saliency"]: each["objects"] for each in found["rounds"]}
-    assert objects == {"multi-frame": 3, "single-frame": 5}, "saliency, summary page, report"
+    assert objects["multi-frame"] == 3, "saliency, summary page, report"
+    assert objects["single-frame"] >= 3, "one capture for each slice on which there is something to show"
     assert len(found["rounds"]) == 8
 
 
