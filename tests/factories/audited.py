@@ -168,7 +168,7 @@ def everything_happens(ledger: Connection) -> None:
         )
     presence.refused(ledger, calling_ae_title="admin", address="192.0.2.2", reason=presence.FAILED_LOGIN, now=NOW)
     login = {"address": "192.0.2.3", "role": "admin"}
-    cohort.write_audit(ledger, at=NOW, actor="anna", action="login", subject="status page", details=login)
+    cohort.write_audit(ledger, at=NOW, actor="keeper", action="login", subject="status page", details=login)
     cohort.write_audit(ledger, at=NOW, actor="me", action="backup", subject="backup", details={})
     by = By(actor="radiologist", at=NOW)
     identity_changes.merge(ledger, ("HOSPITAL", "OLD-1"), PATIENT.key, by)

@@ -41,8 +41,8 @@ ADMIN_TOKEN = "admin-token-of-a-test-0001"
 VIEWER_TOKEN = "viewer-token-of-a-test-001"
 METRICS_TOKEN = "metrics-token-of-a-test-01"
 USERS = (
-    {"name": "anna", "token_env": "WEB_TEST_ADMIN"},
-    {"name": "otto", "role": "viewer", "token_env": "WEB_TEST_VIEWER"},
+    {"name": "keeper", "token_env": "WEB_TEST_ADMIN"},
+    {"name": "guest", "role": "viewer", "token_env": "WEB_TEST_VIEWER"},
     {"name": "prometheus", "role": "metrics", "token_env": "WEB_TEST_METRICS"},
 )
 NASTY = "<script>document.title='owned'</script>"

@@ -139,7 +139,7 @@ class Watched:
                 {"name": "away", "dimse": archive, "default_issuer": "HOSPITAL", "priors": {"methods": ["c-get"]}}
             ],
             "tasks": ["glioma-recurrence"],
-            "web": {"enabled": True, "port": self.web_port, "users": [{"name": "anna", "token_env": "WEB_TOKEN"}]},
+            "web": {"enabled": True, "port": self.web_port, "users": [{"name": "keeper", "token_env": "WEB_TOKEN"}]},
             "audit": {"file": {}},
             "logging": {"format": "json", "level": "debug"},
         }

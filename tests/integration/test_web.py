@@ -188,7 +188,7 @@ def test_a_login_is_audited_and_its_cookie_is_out_of_reach_for_scripts(own_page:
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
     with own_page.database.read() as ledger:
         (row,) = ledger.execute(select(audit).where(audit.c.action == "login")).all()
-    assert row.actor == "anna"
+    assert row.actor == "keeper"
     kept = dict(session.cookies)
     assert own_page.get("/", session).status_code == 200
     leave = own_page.post("/logout", session, form_token=form_token(own_page.get("/", session).text))
@@ -244,7 +244,7 @@ def test_a_dead_delivery_and_a_failed_run_are_tried_again_by_name(own_page: Stat
     assert delivery.state is DeliveryState.PENDING
     assert run is not None
     assert run.state is RunState.QUEUED
-    assert [tuple(row) for row in rows] == [("anna", f"{DEAD_RUN}/main"), ("anna", FAILED_RUN)]
+    assert [tuple(row) for row in rows] == [("keeper", f"{DEAD_RUN}/main"), ("keeper", FAILED_RUN)]
 
 
 def test_a_case_is_held_and_released_after_being_asked_and_by_name(own_page: StatusPage) -> None:
@@ -256,18 +256,18 @@ def test_a_case_is_held_and_released_after_being_asked_and_by_name(own_page: Sta
     assert done.headers["Location"] == f"{path}?done=hold"
     with own_page.database.read() as ledger:
         order = orders.of_case(ledger, 1, TASK)[OrderKind.HOLD]
-    assert (order.actor, order.reason) == ("anna", NASTY)
+    assert (order.actor, order.reason) == ("keeper", NASTY)
     shown = own_page.get(f"{path}?done=hold", admin).text
     assert "The case is held until it is released." in shown
     assert "<script" not in shown
     asked = own_page.get(f"{path}/release?task={TASK}", admin).text
-    assert "anna" in asked
+    assert "keeper" in asked
     assert own_page.post(f"{path}/release", admin, task=TASK, form_token=form_token(asked)).status_code == 303
     assert own_page.post(f"{path}/release", admin, task=TASK, form_token=form_token(asked)).status_code == 409
     with own_page.database.read() as ledger:
         assert orders.of_case(ledger, 1, TASK) == {}
         rows = ledger.execute(select(audit.c.action, audit.c.actor).where(audit.c.subject.startswith("SENTINEL"))).all()
-    assert [tuple(row) for row in rows] == [("hold", "anna"), ("release", "anna")]
+    assert [tuple(row) for row in rows] == [("hold", "keeper"), ("release", "keeper")]
 
 
 def test_a_viewer_sees_everything_and_changes_nothing(own_page: StatusPage) -> None:

@@ -33,10 +33,10 @@ def config(tmp_path: Path) -> Path:
         "web": {
             "enabled": True,
             "port": free_port(),
-            "users": [{"name": "anna", "token_file": "token"}, {"name": "otto", "token_env": "NOT_SET_ANYWHERE"}],
+            "users": [{"name": "keeper", "token_file": "token"}, {"name": "guest", "token_env": "NOT_SET_ANYWHERE"}],
         },
     }
-    (tmp_path / "token").write_text("token-of-anna-0123456789", encoding="utf-8")
+    (tmp_path / "token").write_text("token-of-keeper-0123456789", encoding="utf-8")
     path = tmp_path / "node.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
@@ -72,15 +72,15 @@ def test_a_page_that_cannot_start_waits_and_reception_does_not(config: Path) -> 
         assert _status(url) == 401
         found, good = ask(load(config).web)
         assert not good
-        assert found.startswith(f"{url}: web.users otto: the environment variable NOT_SET_ANYWHERE")
-        assert "token-of-anna" not in found
+        assert found.startswith(f"{url}: web.users guest: the environment variable NOT_SET_ANYWHERE")
+        assert "token-of-keeper" not in found
     finally:
         node.send_signal(signal.SIGTERM)
         assert node.wait(timeout=120) == 0
     assert _status(url) is None
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     assert [each for each in lines if each["event"] == "web.started"]
-    assert "token-of-anna" not in log.read_text(encoding="utf-8")
+    assert "token-of-keeper" not in log.read_text(encoding="utf-8")
 
 
 def _status(url: str) -> int | None:

@@ -201,7 +201,7 @@ def test_refused_callers_are_alerts_told_with_their_number(told: dict[str, list[
     logins = {each.requestor[0]: each for each in told["User Authentication"]}
     assert {name: (each.type, each.outcome) for name, each in logins.items()} == {
         "admin": ("Login", "4"),
-        "anna": ("Login", "0"),
+        "keeper": ("Login", "0"),
     }
     addresses = [each.xml.find("ActiveParticipant").get("NetworkAccessPointID") for each in logins.values()]
     assert sorted(addresses) == ["192.0.2.2", "192.0.2.3"]

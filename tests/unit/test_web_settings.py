@@ -16,7 +16,7 @@ from dicom_node.web.settings import Role, TrustedProxy, User, Web
 if TYPE_CHECKING:
     from pathlib import Path
 
-ANNA = {"name": "anna", "token_env": "A_TOKEN"}
+ANNA = {"name": "keeper", "token_env": "A_TOKEN"}
 PROXY = {"hosts": ["192.0.2.0/24"], "user_header": "X-Remote-User"}
 NODE = "node: {ae_title: N, data_dir: d}\nreceive: {allow_unknown_peers: true}\ntasks: [x]\n"
 
@@ -34,9 +34,9 @@ def test_it_is_off_and_local_unless_somebody_says_otherwise() -> None:
         ({"host": "::"}, "expected users, or trusted_proxy with user_header"),
         ({"host": "192.0.2.7", "users": [ANNA]}, "would pass in the clear"),
         ({"host": "localhost"}, "does not appear to be an IPv4 or IPv6 address"),
-        ({"users": [ANNA, ANNA]}, "name given more than once: anna"),
-        ({"users": [{"name": "anna"}]}, "exactly one of token_env and token_file"),
-        ({"users": [{"name": "anna", "token": "secret"}]}, "Extra inputs are not permitted"),
+        ({"users": [ANNA, ANNA]}, "name given more than once: keeper"),
+        ({"users": [{"name": "keeper"}]}, "exactly one of token_env and token_file"),
+        ({"users": [{"name": "keeper", "token": "secret"}]}, "Extra inputs are not permitted"),
         ({"users": [{**ANNA, "name": "a\nb"}]}, "String should match pattern"),
         ({"trusted_proxy": {"user_header": "X-Remote-User"}}, "user_header needs hosts"),
         ({"trusted_proxy": {"hosts": ["proxy"]}}, "does not appear to be an IPv4 or IPv6 network"),
@@ -70,30 +70,30 @@ def test_a_token_comes_from_the_environment_or_a_file_and_is_long(
     file = tmp_path / "token"
     file.write_text("from-a-file-0123456789\n", encoding="utf-8")
     monkeypatch.setenv("A_TOKEN", "from-the-environment-01")
-    assert User(name="anna", token_env="A_TOKEN").token() == "from-the-environment-01"
-    assert User(name="otto", token_file=file).token() == "from-a-file-0123456789"
+    assert User(name="keeper", token_env="A_TOKEN").token() == "from-the-environment-01"
+    assert User(name="guest", token_file=file).token() == "from-a-file-0123456789"
     monkeypatch.setenv("A_TOKEN", "too-short")
     with pytest.raises(NodeError, match="A_TOKEN: expected a token of 20 characters or more, found 9") as caught:
-        User(name="anna", token_env="A_TOKEN").token()
+        User(name="keeper", token_env="A_TOKEN").token()
     assert "too-short" not in str(caught.value)
     with pytest.raises(NodeError, match="cannot be read: FileNotFoundError"):
-        User(name="otto", token_file=tmp_path / "none").token()
+        User(name="guest", token_file=tmp_path / "none").token()
     with pytest.raises(NodeError, match="found 0"):
-        User(name="anna", token_env="NOT_SET_ANYWHERE").token()
+        User(name="keeper", token_env="NOT_SET_ANYWHERE").token()
 
 
 def test_a_token_file_is_relative_to_the_configuration(tmp_path: Path) -> None:
     """As every path in it."""
     path = tmp_path / "node.yaml"
-    path.write_text(f"{NODE}web: {{users: [{{name: anna, token_file: secrets/anna}}]}}\n", encoding="utf-8")
-    assert load(path).web.users[0].token_file == tmp_path / "secrets" / "anna"
+    path.write_text(f"{NODE}web: {{users: [{{name: keeper, token_file: secrets/keeper}}]}}\n", encoding="utf-8")
+    assert load(path).web.users[0].token_file == tmp_path / "secrets" / "keeper"
 
 
 def test_of_those_a_proxy_lets_in_only_the_named_may_act() -> None:
     """Unless nobody is named: then all may."""
-    assert TrustedProxy.model_validate(PROXY).role_of("otto") is Role.ADMIN
-    some = TrustedProxy.model_validate({**PROXY, "admins": ["anna"]})
-    assert (some.role_of("anna"), some.role_of("otto")) == (Role.ADMIN, Role.VIEWER)
+    assert TrustedProxy.model_validate(PROXY).role_of("guest") is Role.ADMIN
+    some = TrustedProxy.model_validate({**PROXY, "admins": ["keeper"]})
+    assert (some.role_of("keeper"), some.role_of("guest")) == (Role.ADMIN, Role.VIEWER)
 
 
 def test_a_database_server_that_hangs_is_given_up_soon() -> None:
