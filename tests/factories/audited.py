@@ -14,9 +14,8 @@ from dicom_node.ledger import arrivals, cohort, deliveries, identity_changes, pa
 from dicom_node.ledger.identity_changes import By
 from dicom_node.ledger.tables import ArrivalState
 from dicom_node.settings import Settings
-from dicom_node.timeline.model import Inputs
 from tests.factories.facts import PATIENT, a_series
-from tests.factories.ledger import NOW, arrive_all
+from tests.factories.ledger import NOW, a_proposal, arrive_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,17 +205,7 @@ def unreadable(ledger: Connection, calling_ae_title: str) -> None:
 
 def report(ledger: Connection, patient_row: int) -> None:
     """Have a report of two objects delivered to one archive, and given up half-way at the other."""
-    proposal = runs.Proposal(
-        run_key=RUN,
-        patient_row=patient_row,
-        task="glioma-recurrence",
-        stat=False,
-        inputs=Inputs(time_points=()),
-        inputs_key="i" * 64,
-        remarks=(),
-        bundle_digest="sha256:b",
-        task_digest="sha256:t",
-    )
+    proposal = a_proposal(RUN, patient_row=patient_row)
     runs.propose(ledger, proposal, NOW)
     runs.record_objects(ledger, RUN, [_object(number, kind) for number, kind in enumerate(("summary", "report"))], NOW)
     deliveries.create(ledger, RUN, ["main", "rest"], NOW)

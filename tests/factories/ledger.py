@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from dicom_node.ledger import arrivals
+from dicom_node.ledger import arrivals, runs
 from dicom_node.ledger.tables import ArrivalState, arrival, instance
+from dicom_node.timeline.model import Inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
     from dicom_node.timeline.model import InstanceFacts
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def a_proposal(run_key: str, *, patient_row: int = 1, stat: bool = False) -> runs.Proposal:
+    """Return a run of the main task on no scans, for tests of what happens around one."""
+    return runs.Proposal(
+        run_key=run_key,
+        patient_row=patient_row,
+        task="glioma-recurrence",
+        stat=stat,
+        inputs=Inputs(time_points=()),
+        inputs_key=run_key,
+        remarks=(),
+        bundle_digest="sha256:b",
+        task_digest="sha256:t",
+    )
 
 
 def arrive(ledger: Connection, facts: InstanceFacts, at: datetime = NOW) -> ArrivalState:

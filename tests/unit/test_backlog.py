@@ -10,8 +10,8 @@ import pytest
 from dicom_node.deliver.consignment import job_key
 from dicom_node.ledger import deliveries, patients, runs
 from dicom_node.ledger.database import Database
-from dicom_node.timeline.model import Inputs
 from dicom_node.work.backlog import AT_ONCE, next_attempts
+from tests.factories.ledger import a_proposal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -30,17 +30,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     with found.write() as ledger:
         patients.patient_row(ledger, "A", "1")
         for number in range(REPORTS):
-            proposal = runs.Proposal(
-                run_key=key(number),
-                patient_row=1,
-                task="glioma-recurrence",
-                stat=number == URGENT,
-                inputs=Inputs(time_points=()),
-                inputs_key=f"{number}" * 64,
-                remarks=(),
-                bundle_digest="sha256:b",
-                task_digest="sha256:t",
-            )
+            proposal = a_proposal(key(number), stat=number == URGENT)
             runs.propose(ledger, proposal, NOW)
             deliveries.create(ledger, key(number), ["away", "there"], NOW + timedelta(seconds=number))
     yield found

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, select, text
 from dicom_node.ledger import commitments, deliveries, patients, runs
 from dicom_node.ledger.database import MIGRATIONS, Database
 from dicom_node.ledger.tables import DeliveryState, handed_over
-from dicom_node.timeline.model import Inputs
+from tests.factories.ledger import a_proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,17 +33,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     found.migrate()
     with found.write() as ledger:
         patients.patient_row(ledger, "A", "1")
-        proposal = runs.Proposal(
-            run_key=KEY,
-            patient_row=1,
-            task="glioma-recurrence",
-            stat=False,
-            inputs=Inputs(time_points=()),
-            inputs_key="i" * 64,
-            remarks=(),
-            bundle_digest="sha256:b",
-            task_digest="sha256:t",
-        )
+        proposal = a_proposal(KEY)
         runs.propose(ledger, proposal, NOW)
         runs.record_objects(ledger, KEY, [an_object(number) for number in range(len(KINDS))], NOW)
         deliveries.create(ledger, KEY, ["main", "second"], NOW)
