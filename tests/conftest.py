@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 REQUIRED = "DICOM_NODE_REQUIRE_PEERS"
+LONG = "DICOM_NODE_LONG"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: their processes share the cores, so each gets one thread
@@ -21,6 +22,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: their processes share
 # How long an example takes says how busy the machine is.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long forms out where nobody asked for them."""
+    if os.environ.get(LONG) == "1":
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 @pytest.hookimpl(wrapper=True)

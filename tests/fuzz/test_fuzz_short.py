@@ -5,7 +5,6 @@ The long form is `make fuzz`: a hundred thousand cases, in workers that may be l
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -42,7 +41,7 @@ def test_cases_and_regressions_leave_the_node_as_it_was(target: tuple[str, Targe
         found.run({path.name: path.read_bytes() for path in folder.iterdir()})
 
 
-@pytest.mark.skipif(os.environ.get("DICOM_NODE_LONG") != "1", reason="DICOM_NODE_LONG=1 for a hundred thousand cases")
+@pytest.mark.long
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_a_hundred_thousand_cases(name: str, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ How fast anything is is never asked here. DICOM_NODE_LONG=1 adds the verbs that 
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.peer, pytest.mark.usefixtures("dcmtk", "installed_orthanc")]
-takes_minutes = pytest.mark.skipif(
-    os.environ.get("DICOM_NODE_LONG") != "1", reason="DICOM_NODE_LONG=1 for minutes of it"
-)
 
 
 @pytest.fixture
@@ -65,7 +61,7 @@ def test_reception_is_measured_beside_every_peer_and_what_they_stored_is_compare
     assert plot.stat().st_size > 1000
 
 
-@takes_minutes
+@pytest.mark.long
 def test_reception_is_measured_with_nagles_algorithm_too(tmp_path: Path) -> None:
     """Peers and senders as they are installed; a receiver's rate is told to its own without it."""
     sizes = ("--rounds", 1, "--series", 1, "--slices", 4, "--associations", "1")
@@ -92,7 +88,7 @@ def test_sending_is_measured_beside_storescu(tmp_path: Path) -> None:
     assert len(found["rounds"]) == 8
 
 
-@takes_minutes
+@pytest.mark.long
 def test_growth_of_the_ledger_is_measured(tmp_path: Path) -> None:
     """Rates, idle use, tick and status by size, each size over the smallest; and the queries that read whole tables."""
     found = measure(tmp_path, "scale", "--rounds", 1, "--rows", "20,60", "--series", 1, "--slices", 4)
@@ -103,7 +99,7 @@ def test_growth_of_the_ledger_is_measured(tmp_path: Path) -> None:
     assert {each["work"] for each in found["scans"]} <= {"reception", "tick", "status"}
 
 
-@takes_minutes
+@pytest.mark.long
 def test_the_way_of_an_image_is_timed_cold_and_cached(tmp_path: Path) -> None:
     """One report of two time points at once, one of a second after the first; the archive holds both."""
     task = yaml.safe_load(task_file("glioma-recurrence").read_text(encoding="utf-8"))

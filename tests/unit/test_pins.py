@@ -78,7 +78,7 @@ def licence(distribution: importlib.metadata.Distribution) -> str:
 
 def is_gpl_only(text: str) -> bool:
     """Say whether every licence that a text offers is the GPL or AGPL."""
-    return all(GPL.search(each) and not LESSER.search(each) for each in re.split(r";|\bOR\b|\bor\b", text))
+    return all(GPL.search(each) and not LESSER.search(each) for each in re.split(r";|\s(?:OR|or)\s", text))
 
 
 @pytest.fixture(scope="module")
