@@ -22,6 +22,7 @@ from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.hl7 import Hl7Listener
 from dicom_node.receive.indexer import Indexer
 from dicom_node.receive.listener import Listener
+from dicom_node.receive.lull import Lull
 from dicom_node.receive.reader import Reader
 from dicom_node.receive.recovery import Recovery
 from dicom_node.receive.stock import take_stock
@@ -151,8 +152,9 @@ def _start_node(found: Parts, role: str, stack: ExitStack) -> None:
     with found.database.write() as ledger:
         patients.touch_all(ledger)  # configuration or models may have changed: decide everything anew
         _audit_openings(found, ledger)
-    _start_ticks(found, engine, me, stack)
-    _start_listeners(found, stack)
+    lull = Lull()
+    _start_ticks(found, engine, me, lull, stack)
+    _start_listeners(found, lull, stack)
 
 
 def _start_audit(found: Parts, role: str, stack: ExitStack) -> None:
@@ -180,7 +182,7 @@ def _node_engine(found: Parts, role: str, me: str) -> Engine:
     )
 
 
-def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> None:
+def _start_ticks(found: Parts, engine: Engine, me: str, lull: Lull, stack: ExitStack) -> None:
     """Have files indexed, cases decided and what is old swept away, each at its interval."""
     rules = Rules(settings=found.settings, selection=load_selection(selection_file(found.settings.selection)))
     clock = SteadyClock(found.database, me, found.settings.receive, found.log, wall=now)
@@ -208,7 +210,7 @@ def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> Non
             issuer_aliases=receive.issuer_aliases,
         )
     )
-    indexer = Indexer(found.database, found.files, reader, found.log, recovery)
+    indexer = Indexer(found.database, found.files, reader, found.log, recovery, lull=lull)
     images = ImageSweep(rules=rules, database=found.database, files=found.files, tasks=found.tasks, log=found.log)
 
     def tick() -> None:
@@ -222,9 +224,9 @@ def _start_ticks(found: Parts, engine: Engine, me: str, stack: ExitStack) -> Non
     _every(scheduler, IMAGE_SWEEP_S, lambda: images.run_once(now()), found.log, first_after_s=SWEEP_S)
 
 
-def _start_listeners(found: Parts, stack: ExitStack) -> None:
+def _start_listeners(found: Parts, lull: Lull, stack: ExitStack) -> None:
     """Listen for images and, where the site wants it, for what its registry says of patients."""
-    listener = Listener(found.settings, found.database, found.files, found.log)
+    listener = Listener(found.settings, found.database, found.files, found.log, lull=lull)
     listener.start()
     stack.callback(listener.stop)
     if found.settings.receive.hl7.port is not None:

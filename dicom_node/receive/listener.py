@@ -22,6 +22,7 @@ from dicom_node.receive.admission import Admission
 from dicom_node.receive.contexts import NATIVE, storage_contexts
 from dicom_node.receive.door import Door
 from dicom_node.receive.fast import FastEngine
+from dicom_node.receive.lull import Lull
 from dicom_node.receive.reception import Reception, StoreRequest
 from dicom_node.receive.threshold import Threshold
 
@@ -48,13 +49,14 @@ class Listener:
         files: InstanceFiles,
         log: Log,
         *,
+        lull: Lull | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._settings = settings
         self._database = database
         self._log = log
         self._door = Door(settings, files)
-        self._reception = Reception(database, files, self._door, log)
+        self._reception = Reception(database, files, self._door, log, lull or Lull())
         self._fast = self._fast_engine() if settings.receive.engine == "fast" else None
         self._commitments = CommitmentReports(settings, database, log, clock)
         self._admission = Admission(self._door, database, log)

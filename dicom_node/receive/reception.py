@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dicom_node.observe.logs import Log
     from dicom_node.receive.door import Door
     from dicom_node.receive.files import InstanceFiles, NewFile
+    from dicom_node.receive.lull import Lull
 
 STAT_PRIORITY: Final = 1  # (0000,0700) HIGH, PS3.7 9.1.1
 
@@ -44,7 +45,8 @@ class StoreRequest:
 class Reception:
     """Makes one received object durable and enters it into the ledger."""
 
-    def __init__(self, database: Database, files: InstanceFiles, door: Door, log: Log) -> None:
+    def __init__(self, database: Database, files: InstanceFiles, door: Door, log: Log, lull: Lull) -> None:
+        self._lull = lull
         self._database = database
         self._ledger = GroupCommit(database)
         self._files = files
@@ -68,6 +70,7 @@ class Reception:
 
     def begin(self, request: StoreRequest) -> Incoming:
         """Take a C-STORE request whose data set is still to come."""
+        self._lull.came()
         return Incoming(self, self._files, request)
 
     def enter(self, request: StoreRequest, relative: str, size_bytes: int) -> int:
