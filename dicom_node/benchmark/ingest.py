@@ -7,7 +7,7 @@ every data set byte by byte; if it does not, there is no figure but an error.
 
 from __future__ import annotations
 
-import shutil
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -116,7 +116,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> list[Measuremen
     for number in range(plan.rounds):
         for setting in there_and_back(plan.settings, number):
             for server in there_and_back(plan.servers, number):
-                found.append(_measure(server, setting, number, images, folder / "receiver"))
+                found.append(_measure(server, setting, number, images, folder / f"receiver-{len(found)}"))
                 say(f"round {number + 1}, {_named(setting)}: {server.name} {found[-1].rate:.0f} instances/s")
     return found
 
@@ -141,7 +141,7 @@ def _measure(server: Server, setting: Setting, number: int, images: Images, fold
         if server.is_ours and not setting.inferring:
             reading = _read_the_rest(running, before_s, used_s, len(files))
         stored = compare([*files, *_all(images.warm_up)], running.files())
-    shutil.rmtree(folder)
+    _empty(folder)
     if server.is_ours and not stored.faithful:
         msg = f"{server.name}: expected every instance once, byte by byte, found {asdict(stored)}"
         raise NodeError(msg)
@@ -189,6 +189,18 @@ def _read_the_rest(running: Running, before_s: float, used_s: float, instances: 
         indexed_ms=1000 * indexed_s / instances,
         door_ms=None if reading_s is None else 1000 * (indexed_s - reading_s) / instances,
     )
+
+
+def _empty(folder: Path) -> None:
+    """Give the space back and keep the names; nothing of this receiver is left to be written beside the next one.
+
+    ext4 takes no inode again within minutes of its deletion, and looks for another one at length: whoever is measured
+    after files were deleted pays 0.3 ms for each that it makes, ten times the usual.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.truncate(path, 0)
+    os.sync()
 
 
 def _all(folders: Sequence[Path]) -> list[Path]:

@@ -8,7 +8,6 @@ other libraries keep their logger and level and lose their text, for they may qu
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import logging
 import secrets
@@ -46,7 +45,7 @@ class Log:
 
     def pseudonym(self, *parts: str) -> str:
         """Return a keyed hash of an identifier: the same in every line, of no use without the key."""
-        return hmac.new(self._key, "\x1f".join(parts).encode(), hashlib.sha256).hexdigest()[:12]
+        return hmac.digest(self._key, "\x1f".join(parts).encode(), "sha256").hex()[:12]
 
     def debug(self, event: str, **fields: object) -> None:
         """Log a detail."""
@@ -159,5 +158,5 @@ def open_log(settings: Logging, key: bytes, stream: TextIO = sys.stderr) -> Log:
         structlog.PrintLogger(sink),
         processors=[*shared[1:], structlog.processors.add_log_level, only_allowed_fields, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-    )
+    ).bind()  # now, not at every line
     return Log(logger, key)
