@@ -112,7 +112,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> list[Measuremen
         folders=write_images(folder / "images", "ingest", plan.amount),
         warm_up=write_images(folder / "warm-up", "warm-up", WARM_UP),
     )
-    found = []
+    found: list[Measurement] = []
     for number in range(plan.rounds):
         for setting in there_and_back(plan.settings, number):
             for server in there_and_back(plan.servers, number):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pynetdicom import evt
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dicom_node.observe.logs import Log
     from dicom_node.receive.fast_commands import Request
     from dicom_node.receive.reception import Incoming, Reception
+    from dicom_node.receive.tally import Tally
 
 ACCEPT_SENT: Final = "AE-7"  # the action that sends the A-ASSOCIATE-AC, PS3.8 table 9-7
 CLOSED: Final = "Evt17"  # transport connection closed, PS3.8 table 9-10
@@ -76,9 +78,17 @@ class FastEngine:
     """Takes over associations for storage when they are accepted, and gives them back to be ended."""
 
     def __init__(
-        self, reception: Reception, log: Log, *, sop_classes: frozenset[str], idle_timeout_s: float, max_pdu_bytes: int
+        self,
+        reception: Reception,
+        tally: Tally,
+        log: Log,
+        *,
+        sop_classes: frozenset[str],
+        idle_timeout_s: float,
+        max_pdu_bytes: int,
     ) -> None:
         self._reception = reception
+        self._tally = tally
         self._log = log
         self._sop_classes = sop_classes | {fast_commands.VERIFICATION}
         self._idle_timeout_s = idle_timeout_s
@@ -131,7 +141,9 @@ class FastEngine:
         dul = cast("Any", assoc.dul)
         wire = Wire(dul.socket.socket, idle_timeout_s=self._idle_timeout_s, stopping=self._stopping.is_set)
         try:
-            _Storage(assoc, wire, self._reception, self._max_pdu_bytes, self._stopping.is_set).serve()
+            tell = partial(self._tally.stored, assoc)
+            limit, stopping = self._max_pdu_bytes, self._stopping.is_set
+            _Storage(assoc, wire, self._reception, tell, max_pdu_bytes=limit, stopping=stopping).serve()
         except HandBack as back:
             pdu, found = dul._decode_pdu(back.pdu)  # noqa: SLF001 - as its _read_pdu_data does
             dul.event_queue.put(found)
@@ -157,11 +169,14 @@ class _Storage:
         assoc: Association,
         wire: Wire,
         reception: Reception,
+        tell: Callable[[], None],
+        *,
         max_pdu_bytes: int,
         stopping: Callable[[], bool],
     ) -> None:
         self._wire = wire
         self._reception = reception
+        self._tell = tell
         self._longest_pdu = max_pdu_bytes + HEADER_BYTES  # some senders do not count the header
         self._stopping = stopping
         self._calling = str(assoc.requestor.ae_title).strip()
@@ -197,6 +212,8 @@ class _Storage:
                 raise HandBack(fast_commands.p_data_tf(context_id, command_set, behind))
             status = self._store(request, context_id, transfer_syntax) if request.is_store else statuses.SUCCESS
             self._wire.send(fast_commands.p_data_tf(context_id, fast_commands.response(request, status)))
+            if request.is_store and status == statuses.SUCCESS:
+                self._tell()
 
     @staticmethod
     def _read_request(command_set: bytearray) -> Request | None:

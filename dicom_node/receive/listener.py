@@ -24,6 +24,7 @@ from dicom_node.receive.door import Door
 from dicom_node.receive.fast import FastEngine
 from dicom_node.receive.lull import Lull
 from dicom_node.receive.reception import Reception, StoreRequest
+from dicom_node.receive.tally import Tally
 from dicom_node.receive.threshold import Threshold
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Listener:
         self._database = database
         self._log = log
         self._door = Door(settings, files)
+        self._tally = Tally(log)
         self._reception = Reception(database, files, self._door, log, lull or Lull())
         self._fast = self._fast_engine() if settings.receive.engine == "fast" else None
         self._commitments = CommitmentReports(settings, database, log, clock)
@@ -84,6 +86,7 @@ class Listener:
             (evt.EVT_REQUESTED, self._admission.admit),
             (evt.EVT_REJECTED, self._admission.too_many),
             *self._threshold.handlers,
+            *self._tally.handlers,
             (evt.EVT_C_ECHO, lambda _event: statuses.SUCCESS),
             (evt.EVT_C_STORE, self._store),
             *(self._fast.handlers if self._fast else ()),
@@ -116,6 +119,7 @@ class Listener:
         receive = self._settings.receive
         return FastEngine(
             self._reception,
+            self._tally,
             self._log,
             sop_classes=frozenset(sop_class_uid for sop_class_uid, _ in storage_contexts(receive)),
             idle_timeout_s=receive.idle_timeout_s,
@@ -139,7 +143,7 @@ class Listener:
 
     def _store(self, event: Event) -> int:
         request = cast("C_STORE", event.request)
-        return self._reception.store(
+        status = self._reception.store(
             StoreRequest(
                 calling_ae_title=event.assoc.requestor.ae_title.strip(),
                 address=event.assoc.requestor.address,
@@ -151,3 +155,6 @@ class Listener:
             ),
             None if request.DataSet is None else request.DataSet.getbuffer(),
         )
+        if status == statuses.SUCCESS:
+            self._tally.stored(event.assoc)
+        return status

@@ -81,7 +81,7 @@ class Reception:
         except SQLAlchemyError as error:
             self._files.remove(relative)
             return self.refuse(uid, statuses.OUT_OF_RESOURCES, f"ledger: {type(error).__name__}")
-        self._log.info(events.INSTANCE_STORED, instance=self._log.pseudonym(uid), status=statuses.NAMES[0])
+        self._log.debug(events.INSTANCE_STORED, instance=self._log.pseudonym(uid))
         return statuses.SUCCESS
 
     def refuse(self, uid: str, status: int, reason: str) -> int:
