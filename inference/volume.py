@@ -8,6 +8,7 @@ Pixels are decoded by pydicom and its plugins alone (GDCM, OpenJPEG, CharLS); th
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ _MALFORMED = (
     TypeError,
     ValueError,
     struct.error,
+    zlib.error,
 )
 
 

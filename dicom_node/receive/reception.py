@@ -5,6 +5,7 @@ Nothing of the data set is parsed here: only the command set is trusted, and of 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -79,7 +80,8 @@ class Reception:
         try:
             self._enter(request, relative, size_bytes)
         except SQLAlchemyError as error:
-            self._files.remove(relative)
+            with contextlib.suppress(OSError):  # a file without a row is deleted at a later start
+                self._files.remove(relative)
             return self.refuse(uid, statuses.OUT_OF_RESOURCES, f"ledger: {type(error).__name__}")
         self._log.debug(events.INSTANCE_STORED, instance=self._log.pseudonym(uid))
         return statuses.SUCCESS

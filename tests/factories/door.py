@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,11 @@ class Served:
         with self.database.read() as ledger:
             query = select(arrival.c.path).where(arrival.c.sop_instance_uid == sop_instance_uid)
             return [self.files.path(path) for path in ledger.scalars(query)]
+
+    def log_lines(self, event: str) -> list[dict[str, Any]]:
+        """Return what the log says of an event."""
+        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        return [line for each in lines if (line := json.loads(each))["event"] == event]
 
     def expect_no_leftovers(self) -> None:
         """Wait until no file lies under a temporary name, and every other has its row."""

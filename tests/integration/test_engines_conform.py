@@ -31,6 +31,7 @@ from tests.factories.door import (
     A_RELEASE_RQ,
     ABORTED,
     P_DATA_TF,
+    PATIENCE_S,
     RawPeer,
     Served,
     items_of,
@@ -301,6 +302,19 @@ def test_a_data_set_may_contradict_its_command(served: Served) -> None:
     peer.close()
     (path,) = served.stored(said)
     assert dcmread(path) == ds
+
+
+def test_what_an_association_brought_is_said_once(served: Served) -> None:
+    """A line in the log at its end, with the count of what was acknowledged."""
+    before = len(served.log_lines("association.ended"))
+    association = served.associate()
+    for ds in images(3):
+        assert association.send_c_store(ds).Status == statuses.SUCCESS
+    association.release()
+    wait_until("the end to be told", lambda: len(served.log_lines("association.ended")) > before, timeout_s=PATIENCE_S)
+    told = served.log_lines("association.ended")[before]
+    assert (told["calling_ae_title"], told["count"]) == (SCANNER_AE, 3)
+    assert not served.log_lines("instance.stored"), "a line for each would be a thousand a study"
 
 
 def test_whoever_may_not_enter_is_rejected(served: Served) -> None:
