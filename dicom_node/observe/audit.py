@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from dicom_node import events
 from dicom_node.errors import NodeError, UpstreamError
-from dicom_node.observe import audit_messages
+from dicom_node.observe import audit_messages, audit_spool
 from dicom_node.observe.audit_facts import collect
 from dicom_node.observe.audit_messages import EventType
 from dicom_node.observe.audit_spool import Entry, Spool
@@ -54,7 +54,7 @@ class AuditTrail:
         self._host = socket.getfqdn()
         self._teller = Teller(settings, self._host)
         self._sinks = _sinks(settings, folder)
-        self._spool = Spool(folder / "waiting.sqlite", list(self._sinks), settings.audit.most_waiting)
+        self._spool = Spool(folder / audit_spool.NAME, list(self._sinks), settings.audit.most_waiting)
         self._lock = folder / "sending.lock"
         self._failures: dict[str, int] = dict.fromkeys(self._sinks, 0)
         self._not_before: dict[str, float] = dict.fromkeys(self._sinks, 0.0)

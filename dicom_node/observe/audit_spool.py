@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
+NAME: Final = "waiting.sqlite"
 KEPT_S: Final = 7 * 86400.0  # the keys of what was told
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS position (name TEXT PRIMARY KEY, value REAL NOT NULL);
@@ -90,6 +91,10 @@ class Spool:
         with self._write() as file:
             file.executemany("DELETE FROM waiting WHERE id = ?", [(each.number,) for each in messages])
             file.execute("UPDATE dropped SET count = count - ? WHERE sink = ?", (told_dropped, sink))
+
+    def exists(self) -> bool:
+        """Say whether anything was ever told."""
+        return self._path.exists()
 
     def counts(self, sink: str) -> tuple[int, int]:
         """Return how many messages wait for a way out, and how many were dropped and not told yet."""

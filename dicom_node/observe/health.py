@@ -6,6 +6,7 @@ Nothing here names a patient, so that probes may have the verdicts without a log
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.ledger import arrivals, runs, survey
 from dicom_node.ledger.tables import ArrivalState, CaseState, DeliveryState
+from dicom_node.observe import audit_spool
 from dicom_node.timeline.model import RunState
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 SILENT_AFTER: Final = timedelta(seconds=60)  # a process says four times as often that it is there
 LATE_AFTER: Final = timedelta(minutes=10)  # a report that could not be sent for so long wants looking at
+LONG_WAIT: Final = 100  # audit messages; they leave every few seconds
 BYTES_PER_GB: Final = 1e9
 MOST_REASONS: Final = 12
 
@@ -69,6 +72,7 @@ class Vitals:
     seen: Mapping[str, datetime] = field(default_factory=dict)  # executor -> last heard of
     archives: Sequence[Archive] = ()
     queue: Check | None = None
+    audit: Sequence[Check] = ()  # each way out of the audit trail
     cases: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (task, state) -> how many
     files: Mapping[str, int] = field(default_factory=dict)
     set_aside: Sequence[Mapping[str, object]] = ()  # the commonest reasons why files are not used
@@ -80,7 +84,8 @@ class Vitals:
     def checks(self) -> list[Check]:
         """Everything that was judged."""
         queue = [self.queue] if self.queue else []
-        return [*self.processes, self.disk, self.database, *(each.check for each in self.archives), *queue]
+        archives = (each.check for each in self.archives)
+        return [*self.processes, self.disk, self.database, *archives, *queue, *self.audit]
 
     @property
     def of_the_node(self) -> list[Check]:
@@ -126,6 +131,7 @@ def _with_ledger(settings: Settings, ledger: Connection, now: datetime, disk: Ch
         seen=seen,
         archives=[_archive(ledger, each.name, now) for each in settings.pacs],
         queue=_queue(cases, files, ran),
+        audit=_audit(settings),
         cases=cases,
         files=files,
         set_aside=arrivals.set_aside_reasons(ledger)[:MOST_REASONS],
@@ -194,3 +200,21 @@ def _queue(cases: Mapping[tuple[str, str], int], files: Mapping[str, int], ran: 
     asks = [f"cases {word}: {count}" for count, word in ((failed, "failed"), (held, "held")) if count]
     verdict = Verdict.ATTENTION if asks else Verdict.GOOD
     return Check(what="work", verdict=verdict, found=", ".join([*waits, *asks]))
+
+
+def _audit(settings: Settings) -> list[Check]:
+    """Judge each way out of the audit trail by what waits for it, and by what had to be dropped."""
+    ways = [name for name in ("syslog", "file") if getattr(settings.audit, name) is not None]
+    spool = audit_spool.Spool(settings.node.data_dir / "audit" / audit_spool.NAME, ways, settings.audit.most_waiting)
+    return [_audit_way(spool, each) for each in ways]
+
+
+def _audit_way(spool: audit_spool.Spool, name: str) -> Check:
+    try:
+        waiting, dropped = spool.counts(name) if spool.exists() else (0, 0)
+    except sqlite3.Error as error:
+        found = f"cannot be read: {type(error).__name__}"
+        return Check(what=f"audit {name}", verdict=Verdict.BAD, found=found)
+    verdict = Verdict.BAD if dropped else Verdict.ATTENTION if waiting >= LONG_WAIT else Verdict.GOOD
+    told = f"messages waiting: {waiting}" + (f", dropped: {dropped}" if dropped else "")
+    return Check(what=f"audit {name}", verdict=verdict, found=told)

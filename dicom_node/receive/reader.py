@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
+import select
 import subprocess
 import sys
-import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S: Final = 60.0
 MEMORY_BYTES: Final = 8 << 30
+PIECE_BYTES: Final = 1 << 16
 ReadT = TypeVar("ReadT", InstanceFacts, RejectionNote, OwnReport)
 
 
@@ -68,12 +71,7 @@ class Reader:
     def read(self, path: Path, default_issuer: str) -> InstanceFacts | RejectionNote | OwnReport | Unread:
         """Read one file; never raises for what is in it."""
         child = self._child = self._child or _start(self._memory_bytes)
-        timer = threading.Timer(self._timeout_s, child.kill)
-        timer.start()
-        try:
-            line = _ask(child, {"path": str(path), "default_issuer": default_issuer})
-        finally:
-            timer.cancel()
+        line = _ask(child, {"path": str(path), "default_issuer": default_issuer}, self._timeout_s)
         if not line:
             code = child.wait()
             self.close()
@@ -110,15 +108,26 @@ def _start(memory_bytes: float) -> subprocess.Popen[bytes]:
     )
 
 
-def _ask(child: subprocess.Popen[bytes], question: dict[str, str]) -> bytes:
+def _ask(child: subprocess.Popen[bytes], question: dict[str, str], timeout_s: float) -> bytes:
+    """Return the line that the child answers with; nothing if it died, or was killed because it took too long."""
     assert child.stdin is not None  # noqa: S101 - opened as a pipe above
     assert child.stdout is not None  # noqa: S101 - opened as a pipe above
+    deadline = time.monotonic() + timeout_s
     try:
         child.stdin.write(json.dumps(question).encode() + b"\n")
         child.stdin.flush()
-        return child.stdout.readline()
     except BrokenPipeError:
         return b""
+    answers, answer = select.poll(), bytearray()
+    answers.register(child.stdout, select.POLLIN)
+    while not answer.endswith(b"\n"):
+        if not answers.poll(1000 * max(0.0, deadline - time.monotonic())):
+            child.kill()
+            return b""
+        if not (piece := os.read(child.stdout.fileno(), PIECE_BYTES)):
+            return b""
+        answer += piece
+    return bytes(answer)
 
 
 def _close_quietly(pipe: IO[bytes]) -> None:

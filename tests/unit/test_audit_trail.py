@@ -14,9 +14,11 @@ from dicom_node import events
 from dicom_node.errors import UpstreamError
 from dicom_node.ledger import presence
 from dicom_node.ledger.database import Database
+from dicom_node.observe import health
 from dicom_node.observe.audit import AuditTrail, open_trail
 from dicom_node.observe.audit_spool import Entry, Spool
 from dicom_node.observe.audit_syslog import FileSink
+from dicom_node.observe.health import Verdict
 from dicom_node.observe.logs import open_log
 from dicom_node.settings import Logging
 from tests.factories.audited import audited_settings, everything_happens, read_lines
@@ -40,11 +42,17 @@ class Site:
 
     def trail(self, role: str = "node", **audit: Any) -> AuditTrail:
         """Begin a process with this trail."""
-        settings = audited_settings(self.folder, **({"file": {}} | audit))
+        self.settings = settings = audited_settings(self.folder, **({"file": {}} | audit))
         log = open_log(Logging(format="json"), b"key", self.log)
         found = open_trail(settings, self.database, log, role=role, clock=lambda: self.now)
         assert found is not None
         return found
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """What the status page says of the trail."""
+        vitals = health.examine(self.settings, self.database, self.now)
+        return {each.what: each.verdict for each in vitals.checks if each.what.startswith("audit")}
 
     @property
     def told(self) -> list[str]:
@@ -183,6 +191,7 @@ def test_what_waits_is_bounded_and_what_was_dropped_is_told(site: Site, tmp_path
             presence.refused(ledger, calling_ae_title=f"X{number}", address="192.0.2.1", reason="no", now=NOW)
     trail.run_once()
     assert trail.standing() == {"file": {"waiting": 100, "dropped": 21}}
+    assert site.verdicts == {"audit file": Verdict.BAD}
     assert events.AUDIT_DROPPED in site.log.getvalue()
     gone.parent.unlink()
     trail = site.trail(file={"path": gone}, most_waiting=100)
@@ -193,6 +202,7 @@ def test_what_waits_is_bounded_and_what_was_dropped_is_told(site: Site, tmp_path
     assert told[1].requestor == ["X20"]
     assert len(told) == 101
     assert trail.standing() == {"file": {"waiting": 0, "dropped": 0}}
+    assert site.verdicts == {"audit file": Verdict.GOOD}
 
 
 def test_one_way_out_that_fails_does_not_hold_the_other(site: Site) -> None:
