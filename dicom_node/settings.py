@@ -213,7 +213,7 @@ class Inference(Document):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     workers: int = Field(default=1, ge=1, le=16)
     template: Path | None = None
-    nice: int = Field(default=10, ge=0, le=19)
+    nice: int = Field(default=19, ge=0, le=19)
     max_run_minutes: float = Field(default=120, gt=0)
     max_memory_gb: float | None = Field(default=None, gt=0)  # of one worker; none: a share of four fifths of all
 

@@ -86,6 +86,7 @@ def make_node(tmp_path: Path, volume_cache: Path) -> Iterator[Callable[..., Node
                 "min_free_disk_gb": 0.1,
             },
             "tasks": ["task.yaml"],
+            "inference": {"nice": 0},  # it is waited for
             "logging": {"format": "json"},
         }
         folder = tmp_path / f"node-{len(made)}"
