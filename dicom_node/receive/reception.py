@@ -83,7 +83,6 @@ class Reception:
             with contextlib.suppress(OSError):  # a file without a row is deleted at a later start
                 self._files.remove(relative)
             return self.refuse(uid, statuses.OUT_OF_RESOURCES, f"ledger: {type(error).__name__}")
-        self._log.debug(events.INSTANCE_STORED, instance=self._log.pseudonym(uid))
         return statuses.SUCCESS
 
     def refuse(self, uid: str, status: int, reason: str) -> int:
@@ -134,26 +133,26 @@ class Incoming:
 
     def __init__(self, reception: Reception, files: InstanceFiles, request: StoreRequest) -> None:
         self._reception = reception
-        self._files = files
         self._request = request
         self._file: NewFile | None = None
-        self._refusal: tuple[int, str] | None = None
+        self._refusal = statuses.CANNOT_UNDERSTAND, "no data set"  # unless one comes
         if not is_uid(request.sop_instance_uid) or not is_uid(request.sop_class_uid):
             self._refusal = statuses.CANNOT_UNDERSTAND, "no legal SOP Class or Instance UID"
+            return
+        try:
+            self._file = files.create()  # while its bytes are still on their way
+        except OSError as error:
+            self._refusal = _no_disk(error)
 
     def write(self, piece: bytes | memoryview) -> None:
         """Write the next piece of the data set."""
-        if self._refusal is not None or not len(piece):
+        if self._file is None or not len(piece):
             return
         try:
-            if self._file is None:
-                self._file = self._files.create()
-                self._file.write(self._head(), piece)
-            else:
-                self._file.write(piece)
+            self._file.write(*((piece,) if self._file.size_bytes else (self._head(), piece)))
         except OSError as error:
             self.abandon()
-            self._refusal = statuses.OUT_OF_RESOURCES, f"disk: {error.strerror}"
+            self._refusal = _no_disk(error)
 
     def finish(self) -> int:
         """Answer the request when the data set has ended.
@@ -162,14 +161,13 @@ class Incoming:
             0x0000 only when bytes and row are durable; 0xA700 if we lack the means; 0xC000 if it cannot be stored.
         """
         uid = self._request.sop_instance_uid
-        if self._refusal is not None:
+        if self._file is None or not self._file.size_bytes:
+            self.abandon()
             return self._reception.refuse(uid, *self._refusal)
-        if self._file is None:
-            return self._reception.refuse(uid, statuses.CANNOT_UNDERSTAND, "no data set")
         try:
             relative = self._file.keep()
         except OSError as error:
-            return self._reception.refuse(uid, statuses.OUT_OF_RESOURCES, f"disk: {error.strerror}")
+            return self._reception.refuse(uid, *_no_disk(error))
         return self._reception.enter(self._request, relative, self._file.size_bytes)
 
     def abandon(self) -> None:
@@ -184,3 +182,8 @@ class Incoming:
             sop_instance_uid=self._request.sop_instance_uid,
             transfer_syntax_uid=self._request.transfer_syntax_uid,
         )
+
+
+def _no_disk(error: OSError) -> tuple[int, str]:
+    """Return status and reason of a refusal because the disk says no."""
+    return statuses.OUT_OF_RESOURCES, f"disk: {error.strerror}"

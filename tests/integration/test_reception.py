@@ -263,7 +263,7 @@ def test_no_identity_reaches_the_log(reception: Reception) -> None:
     association.release()
     reception.index()
     log = reception.log_path.read_text(encoding="utf-8")
-    assert "instance.stored" in log
+    assert "association.ended" in log
     assert SENTINEL_ID not in log
     assert str(SENTINEL_NAME) not in log
 

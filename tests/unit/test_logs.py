@@ -44,7 +44,7 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 def test_a_field_that_is_not_on_the_list_is_dropped_and_told(log: Log, stream: io.StringIO) -> None:
     """A new field cannot slip in."""
-    log.info(events.INSTANCE_STORED, instance="abc", patient_name=SECRET)
+    log.info(events.INSTANCE_INDEXED, instance="abc", patient_name=SECRET)
     (line,) = lines(stream)
     assert SECRET not in stream.getvalue()
     assert line["error"] == "field-not-allowed-in-logs"
