@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import socket
 import subprocess
 import sys
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
 START_S: Final = 30.0
+PORTS: Final = range(20_000, 32_000)
 PENDING: Final = (0xFF00, 0xFF01)
 
 
@@ -52,10 +55,15 @@ class Archive:
 
 
 def free_port() -> int:
-    """Return a port on the loopback interface that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port on the loopback interface that nobody uses at the moment.
+
+    It lies below those that the system gives to outgoing connections, one of which could take it before it is used.
+    """
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for_echo(archive: Archive, calling_ae_title: str) -> None:

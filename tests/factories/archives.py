@@ -24,7 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined] # made at impor
     StorageCommitmentPushModelInstance,
 )
 
-from tests.factories.peers import free_port
+from dicom_node.demo_pacs import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

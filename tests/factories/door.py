@@ -12,13 +12,14 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 from sqlalchemy import select
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.tables import arrival
 from dicom_node.observe.logs import open_log
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.listener import Listener
 from dicom_node.settings import Logging, Settings
-from tests.factories.peers import NODE_AE, SCANNER_AE, free_port, wait_until
+from tests.factories.peers import NODE_AE, SCANNER_AE, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import patients, priors
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.tables import arrival, instance
@@ -25,7 +26,7 @@ from dicom_node.receive.reader import Reader
 from dicom_node.settings import Logging, Settings
 from tests.factories.facts import uid
 from tests.factories.mr import classic_series, write
-from tests.factories.peers import NODE_AE, free_port
+from tests.factories.peers import NODE_AE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

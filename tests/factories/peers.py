@@ -19,6 +19,7 @@ import yaml
 from orthanc_api_client import OrthancApiClient
 from pydicom import dcmread
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger.database import Database
 from dicom_node.observe import overview
 
@@ -32,13 +33,6 @@ SCANNER_AE = "SCANNER1"
 ISSUER = "PHANTOM"
 DICOMWEB_PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 DICOM_NODE = (sys.executable, "-m", "dicom_node")
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, true: Callable[[], object], *, timeout_s: float = 180.0, every_s: float = 0.2) -> Any:

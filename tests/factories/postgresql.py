@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
-from tests.factories.peers import free_port
+from dicom_node.demo_pacs import free_port
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 OWNER = "postgres"  # the server refuses to run as root

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import cases, cohort, deliveries, presence, runs
 from dicom_node.ledger.cases import Case
 from dicom_node.ledger.database import Database
@@ -25,7 +26,6 @@ from dicom_node.web.open import open_web
 from dicom_node.work.tasks import load_tasks
 from tests.factories.facts import FLAIR, SELECTION, a_cohort, a_series
 from tests.factories.ledger import arrive_all
-from tests.factories.peers import free_port
 from tests.factories.results import answer
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import open_log
 from dicom_node.receive.files import InstanceFiles
 from dicom_node.receive.listener import Listener
 from dicom_node.settings import Settings
-from tests.factories.peers import free_port
 from tests.fuzz.pdus import GoodPeer
 
 PEAK_LIMIT_MB: Final = 400  # of the listening process, whatever peers send: its own 120, and a few whole PDUs

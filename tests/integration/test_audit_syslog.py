@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.errors import UpstreamError
 from dicom_node.ledger.database import Database
 from dicom_node.observe.audit import AuditTrail, open_trail
@@ -30,7 +31,7 @@ from dicom_node.observe.logs import open_log
 from dicom_node.settings import Logging
 from tests.factories.audited import audited_settings, everything_happens, read_line
 from tests.factories.ledger import NOW
-from tests.factories.peers import free_port, wait_until
+from tests.factories.peers import wait_until
 from tests.factories.postgresql import PROGRAMS, Cluster
 
 if TYPE_CHECKING:

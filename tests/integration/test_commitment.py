@@ -13,13 +13,14 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined] # made at impor
     StorageCommitmentPushModelInstance,
 )
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import deliveries
 from dicom_node.ledger.tables import DeliveryState
 from dicom_node.receive import statuses
 from dicom_node.receive.listener import Listener
 from tests.factories.archives import ScriptedArchive
 from tests.factories.outgoing import Outgoing
-from tests.factories.peers import NODE_AE, free_port, wait_until
+from tests.factories.peers import NODE_AE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.backup.make import make_backup
 from dicom_node.backup.restore import restore
 from dicom_node.backup.verify import verify
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import database, runs
 from dicom_node.ledger.tables import ArrivalState, arrival
 from dicom_node.observe.logs import open_log
@@ -28,7 +29,7 @@ from dicom_node.timeline.model import RunState
 from dicom_node.work.engine import Engine, JobKind, JobStatus, Steps
 from tests.factories.bench import NOW, Bench
 from tests.factories.mr import classic_series
-from tests.factories.peers import free_port, wait_until
+from tests.factories.peers import wait_until
 from tests.factories.postgresql import PROGRAMS, Cluster
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from pynetdicom import AE, evt
 
 from dicom_node.deliver import dimse, orthanc
 from dicom_node.deliver.outcome import Load, Parcel, Verdict, judge_store_status, next_wait
+from dicom_node.demo_pacs import free_port
 from dicom_node.priors.archive import CannotBeAsked
 from dicom_node.priors.dimse_find import DimseArchive
 from dicom_node.settings import Dimse, Retry
 from dicom_node.settings import Orthanc as OrthancSettings
 from tests.factories.mr import classic_series, write
-from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

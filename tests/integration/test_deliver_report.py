@@ -19,11 +19,12 @@ from pydicom.uid import (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
 )
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import deliveries
 from dicom_node.ledger.tables import DeliveryState
 from tests.factories.archives import IMAGES, ScriptedArchive
 from tests.factories.outgoing import Outgoing
-from tests.factories.peers import NODE_AE, free_port, wait_until
+from tests.factories.peers import NODE_AE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

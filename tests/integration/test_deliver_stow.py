@@ -14,9 +14,9 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, MRImag
 
 from dicom_node.deliver import stow
 from dicom_node.deliver.outcome import Load, Outcome, Parcel, Verdict
+from dicom_node.demo_pacs import free_port
 from dicom_node.settings import DicomWeb
 from tests.factories.mr import classic_series, write
-from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.backup.make import make_backup
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import runs
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.tables import arrival
@@ -30,7 +31,7 @@ from dicom_node.work.engine import Engine, JobKind, JobStatus, Steps
 from dicom_node.work.patience import patiently
 from tests.factories.bench import NOW, Bench
 from tests.factories.mr import classic_series
-from tests.factories.peers import free_port, wait_until
+from tests.factories.peers import wait_until
 from tests.factories.small_disk import SmallDisk
 
 if TYPE_CHECKING:

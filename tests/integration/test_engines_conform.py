@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, MRImageStorage, RLELossless, generate_uid
 from pynetdicom.dsutils import encode
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.receive import statuses
 from dicom_node.receive.contexts import NATIVE, decodable
 from dicom_node.receive.file_meta import file_head
@@ -38,7 +39,7 @@ from tests.factories.door import (
     p_data,
 )
 from tests.factories.mr import classic_series, write
-from tests.factories.peers import NODE_AE, SCANNER_AE, Orthanc, free_port, wait_until
+from tests.factories.peers import NODE_AE, SCANNER_AE, Orthanc, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

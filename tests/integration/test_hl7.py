@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import database as database_module
 from dicom_node.ledger import identity, patients, presence
 from dicom_node.ledger.database import Database
@@ -23,7 +24,6 @@ from dicom_node.settings import Logging, Settings
 from dicom_node.timeline.identity import IdentityState, compare_patients
 from tests.factories.facts import PATIENT, a_series
 from tests.factories.ledger import arrive_all, owners
-from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

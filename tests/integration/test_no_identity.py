@@ -31,10 +31,11 @@ from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage, Verification  # type: ignore[attr-defined] # made at import time
 
 from dicom_node.cli import main
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import arrivals, presence
 from dicom_node.ledger.database import Database
 from tests.factories.mr import classic_series, write
-from tests.factories.peers import DICOM_NODE, NODE_AE, SCANNER_AE, free_port, wait_until
+from tests.factories.peers import DICOM_NODE, NODE_AE, SCANNER_AE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

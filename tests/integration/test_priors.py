@@ -12,9 +12,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless, MRSpectroscopyStorage
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.receive.files import InstanceFiles, NewFile
 from tests.factories.library import ISSUER, Library, a_study
-from tests.factories.peers import DICOMWEB_PLUGIN, Orthanc, QueryRetrieveScp, free_port
+from tests.factories.peers import DICOMWEB_PLUGIN, Orthanc, QueryRetrieveScp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

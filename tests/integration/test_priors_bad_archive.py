@@ -15,12 +15,12 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import patients, priors
 from dicom_node.ledger.tables import PriorState, prior_series
 from dicom_node.priors import search
 from dicom_node.receive.intake import Intake, Origin
 from tests.factories.library import ISSUER, PATIENT_ID, Library, a_study
-from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.errors import UpstreamError
 from dicom_node.priors.archive import CannotBeAsked, FoundSeries
 from dicom_node.priors.dicomweb import WebArchive, WebRetriever
 from dicom_node.priors.orthanc_rest import OrthancArchive, OrthancRetriever
 from dicom_node.settings import DicomWeb, Orthanc
-from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

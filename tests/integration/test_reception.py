@@ -12,6 +12,7 @@ from pydicom.uid import CTImageStorage, JPEGLSLossless, MRImageStorage, RLELossl
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import arrivals, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import Log, open_log
@@ -22,7 +23,7 @@ from dicom_node.receive.listener import Listener
 from dicom_node.receive.reader import Reader
 from dicom_node.settings import Logging, Settings
 from tests.factories.mr import SENTINEL_ID, SENTINEL_NAME, classic_series
-from tests.factories.peers import free_port, wait_until
+from tests.factories.peers import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

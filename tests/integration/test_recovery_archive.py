@@ -25,6 +25,7 @@ from pydicom.uid import (
 from dicom_node.cli import main as program
 from dicom_node.deliver.consignment import job_key
 from dicom_node.deliver.postman import Postman
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import deliveries, patients, priors, runs
 from dicom_node.ledger.tables import CaseState, DeliveryState
 from dicom_node.observe import overview
@@ -40,7 +41,7 @@ from dicom_node.timeline.model import RunState
 from sr_templates.read_report import read_report
 from tests.factories.bench import Bench, no_archive
 from tests.factories.flair import DAYS, ISSUER, flair_study
-from tests.factories.peers import DICOMWEB_PLUGIN, Orthanc, free_port
+from tests.factories.peers import DICOMWEB_PLUGIN, Orthanc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

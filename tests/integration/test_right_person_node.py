@@ -14,12 +14,13 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import runs
 from dicom_node.ledger.database import Database
 from dicom_node.priors.archives import open_archive
 from dicom_node.settings import Pacs
 from dicom_node.work.demographics import Answer, as_told, ask, of_header
-from tests.factories.peers import ISSUER, NODE_AE, destination, free_port, storescu, wait_for_report, wait_until
+from tests.factories.peers import ISSUER, NODE_AE, destination, storescu, wait_for_report, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,6 +18,7 @@ from pydicom.uid import MRImageStorage
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import arrivals, presence
 from dicom_node.ledger.database import Database
 from dicom_node.observe.logs import open_log
@@ -27,7 +28,7 @@ from dicom_node.receive.secure_port import MOST_FROM_ONE_ADDRESS
 from dicom_node.settings import Logging, Settings
 from tests.factories.certificates import Authority
 from tests.factories.mr import classic_series, write
-from tests.factories.peers import free_port, wait_until
+from tests.factories.peers import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,6 +16,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node.deliver import dimse
 from dicom_node.deliver.outcome import Load, Parcel, Verdict
+from dicom_node.demo_pacs import free_port
 from dicom_node.errors import UpstreamError
 from dicom_node.observe import doctor
 from dicom_node.priors.dimse_find import DimseArchive
@@ -24,7 +25,7 @@ from dicom_node.tls import server_context
 from dicom_node.tls_settings import Tls
 from tests.factories.certificates import Authority
 from tests.factories.mr import classic_series, write
-from tests.factories.peers import free_port, is_listening, wait_until
+from tests.factories.peers import is_listening, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

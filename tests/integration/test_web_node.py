@@ -14,9 +14,10 @@ import yaml
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import time
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.settings import load
 from dicom_node.web.ask import ask
-from tests.factories.peers import DICOM_NODE, free_port, wait_until
+from tests.factories.peers import DICOM_NODE, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,6 +21,7 @@ from pydicom.uid import (
 from sqlalchemy import select
 
 from dicom_node.cli import main as program
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import deliveries, runs, tables, withdrawals
 from dicom_node.ledger.tables import CaseState, DeliveryState
 from dicom_node.receive.notes import read_note
@@ -29,7 +30,7 @@ from dicom_node.timeline.rejection import RejectionTitle
 from tests.factories.archives import IMAGES, ScriptedArchive
 from tests.factories.flair import ISSUER
 from tests.factories.outgoing import Outgoing
-from tests.factories.peers import NODE_AE, free_port
+from tests.factories.peers import NODE_AE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

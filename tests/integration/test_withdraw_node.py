@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pydicom.uid import Comprehensive3DSRStorage, KeyObjectSelectionDocumentStorage
 
-from tests.factories.peers import destination, free_port, storescu, wait_for_report, wait_until
+from dicom_node.demo_pacs import free_port
+from tests.factories.peers import destination, storescu, wait_for_report, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

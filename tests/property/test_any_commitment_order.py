@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
 from dicom_node.cli import main as program
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger import deliveries
 from dicom_node.ledger.tables import DeliveryState
 from dicom_node.receive import statuses
@@ -32,7 +33,6 @@ from dicom_node.timeline.model import RunState
 from tests.factories.archives import ScriptedArchive
 from tests.factories.flair import flair_studies
 from tests.factories.outgoing import Outgoing, encode_report
-from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.ledger.database import Database
 from dicom_node.resources import task_file
 from inference.bundle_files import shipped
 from tests.factories.flair import ISSUER
-from tests.factories.peers import NODE_AE, SCANNER_AE, free_port
+from tests.factories.peers import NODE_AE, SCANNER_AE
 from tests.soak.archive import REPORTS
 from tests.soak.inject.kill_points import FOLDER_VARIABLE, PREDICTOR_VARIABLE, role_of
 from tests.soak.inject.mutants import VARIABLE as MUTANT_VARIABLE

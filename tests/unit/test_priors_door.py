@@ -18,6 +18,7 @@ from pydicom.uid import (
 from pynetdicom import AE
 from sqlalchemy import select
 
+from dicom_node.demo_pacs import free_port
 from dicom_node.errors import PeerError
 from dicom_node.ledger import patients, prior_series, priors
 from dicom_node.ledger.database import Database
@@ -32,7 +33,6 @@ from dicom_node.receive.listener import Listener
 from dicom_node.settings import UNKNOWN_ISSUER, Logging, Settings
 from tests.factories.bench import NOW
 from tests.factories.mr import classic_series, write
-from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

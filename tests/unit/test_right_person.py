@@ -19,6 +19,7 @@ from pynetdicom import AE, evt
 from sqlalchemy import delete, insert, update
 
 from dicom_node.deliver.postman import Postman
+from dicom_node.demo_pacs import free_port
 from dicom_node.errors import UpstreamError
 from dicom_node.ledger import cases, deliveries, patients, runs, tables
 from dicom_node.ledger.encodings import Demographics
@@ -31,7 +32,6 @@ from dicom_node.work.demographics import AnotherPatientError, Answer, as_told, c
 from dicom_node.work.engine import ROUTINE, JobKind, JobStatus
 from tests.factories.bench import NOW, Bench
 from tests.factories.flair import ISSUER
-from tests.factories.peers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
