@@ -57,6 +57,7 @@ AUDIT_S: Final = 5.0
 SWEEP_S: Final = 3600.0
 IMAGE_SWEEP_S: Final = 86400.0  # looks at every patient anew; the first time when all have been decided
 DRAIN_S: Final = 30
+LOOK_S: Final = 1.0
 ROLES: Final = ("node", "listener", "worker", "deliver")
 
 
@@ -133,7 +134,8 @@ def serve(settings: Settings, role: str, slot: int, stop: threading.Event) -> No
         else:
             _start_node(found, role, stack)
         found.log.info(events.PROCESS_STARTED, role=role)
-        stop.wait()
+        while not stop.wait(LOOK_S):  # a signal that another thread took is acted upon when this one wakes up
+            pass
     found.log.info(events.NODE_STOPPED, role=role)
 
 
