@@ -7,6 +7,7 @@ Pixels are decoded by pydicom and its plugins alone (GDCM, OpenJPEG, CharLS); th
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -176,13 +177,14 @@ def _plane(ds: Dataset, *, position: Dataset, orientation: Dataset, measures: Da
     a, b, c, d, e, f = _numbers(orientation, "ImageOrientationPatient", 6)
     between_rows_mm, between_columns_mm = _numbers(measures, "PixelSpacing", 2)
     thickness = measures.get("SliceThickness")
+    thickness_mm = None if thickness in (None, "") else float(thickness)
     return Plane(
         position_mm=(x, y, z),
         orientation=(a, b, c, d, e, f),
         spacing_mm=(between_rows_mm, between_columns_mm),
         rows=_size(ds, "Rows"),
         columns=_size(ds, "Columns"),
-        thickness_mm=None if thickness in (None, "") else float(thickness),
+        thickness_mm=thickness_mm if thickness_mm is not None and math.isfinite(thickness_mm) else None,
     )
 
 
@@ -199,15 +201,19 @@ def _size(ds: Dataset, keyword: str) -> int:
 
 
 def _numbers(item: Dataset, keyword: str, count: int) -> list[float]:
-    """Return exactly `count` numbers of an attribute.
+    """Return exactly `count` finite numbers of an attribute.
 
     Raises:
         KeyError: if it is missing or holds another number of values.
+        ValueError: if one is no number.
     """
     value = item.get(keyword)
     if value is None or isinstance(value, str) or len(value) != count:
         raise KeyError(keyword)
-    return [float(each) for each in value]
+    numbers = [float(each) for each in value]
+    if not all(math.isfinite(each) for each in numbers):
+        raise ValueError(keyword)
+    return numbers
 
 
 def _group(ds: Dataset, index: int, keyword: str) -> Dataset:

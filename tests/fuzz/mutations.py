@@ -6,6 +6,7 @@ bits, deflation) is done after writing. The same source of chance gives the same
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import struct
 import zlib
@@ -54,7 +55,8 @@ def mutate(content: bytes, chance: Random) -> bytes:
         chance.choice(TREE_MUTATIONS)(file, chance)
     written = write_file(file)
     if chance.random() < 0.15:
-        written = chance.choice(BYTE_MUTATIONS)(written, chance)
+        with contextlib.suppress(RecursionError):  # nested too deeply to be read and written once more
+            written = chance.choice(BYTE_MUTATIONS)(written, chance)
     return written
 
 

@@ -256,6 +256,20 @@ def test_a_sequence_nested_beyond_reason_is_refused(tmp_path: Path) -> None:
         read_facts(path, default_issuer="X")
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "planes"), [("SliceThickness", b"inf ", 1), ("PixelSpacing", b"nan\\1 ", 0)]
+)
+def test_what_is_no_number_is_no_number(tmp_path: Path, keyword: str, value: bytes, planes: int) -> None:
+    """Facts can be written down: JSON knows neither infinity nor NaN."""
+    ds = an_mr_image()
+    ds[keyword]._value = value.decode()  # as no library writes it
+    path = _write(ds, tmp_path / "odd.dcm")
+    facts = read_facts(path, default_issuer="X")
+    assert len(facts.planes) == planes
+    assert all(each.thickness_mm is None for each in facts.planes)
+    assert InstanceFacts.from_json(facts.to_json()) == facts
+
+
 def an_enhanced_image() -> Dataset:
     """Return an enhanced MR object of three FLAIR frames, geometry and timing in functional groups."""
     ds = an_mr_image(
