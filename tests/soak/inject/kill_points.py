@@ -41,8 +41,8 @@ ROWS: Final = {  # statement -> what is entered; the first that matches counts
     r"INSERT INTO outbox_object\b": "objects",
     r"INSERT INTO handed_over\b": "handing-over",
     r"UPDATE delivery SET .*\bsent_at=": "receipt",
-    r"INSERT INTO workflow_status\b": "submission",
-    r"INSERT INTO operation_outputs\b": "checkpoint",
+    r"INSERT INTO (?:\w+\.)?workflow_status\b": "submission",
+    r"INSERT INTO (?:\w+\.)?operation_outputs\b": "checkpoint",
 }
 ROW_EFFECTS: Final = ("entered", "committed")
 WIRE: Final = ("answer.sending", "answer.sent", "delivery.sending", "delivery.sent", "delivery.answered")
