@@ -1,4 +1,7 @@
-"""SIGKILL in each pipeline step: one report, one set of UIDs, nothing lost (invariant 2)."""
+"""SIGKILL in each pipeline step with the shipped model and a real Orthanc: one report, nothing lost (invariant 2).
+
+`test_crash_points.py` is the short form, with a model that answers at once.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.factories.peers import Node, Orthanc, PhantomStudies
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.long]
 
 ENDS = {"infer": "step.finished", "encode": "run.finished", "deliver": "delivery.sent"}  # what each step logs last
 
