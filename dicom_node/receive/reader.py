@@ -173,6 +173,9 @@ def _read(path: Path, default_issuer: str) -> dict[str, object]:
 def main() -> None:
     """Answer questions on standard input until it ends; nothing else may be written to standard output."""
     memory_bytes = int(sys.argv[1]) if len(sys.argv) > 1 else MEMORY_BYTES
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY:
+        memory_bytes = min(memory_bytes, allowed)  # who started us may have less to give
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     output = sys.stdout

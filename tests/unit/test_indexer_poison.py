@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -66,6 +68,18 @@ def test_the_others_are_read_first_and_it_is_set_aside_after_three_tries(bench: 
         (told,) = overview.status(ledger)["set_aside"]
     assert (told["state"], told["count"]) == ("set-aside", 1)
     assert "the reader died or took over" in str(told["reason"])
+
+
+def test_a_limit_of_the_system_below_ours_is_kept_to(tmp_path: Path) -> None:
+    """A reader that may not have what the configuration allows reads with what there is."""
+    path = write(classic_series(np.ones((1, 8, 8), dtype=np.uint16), np.eye(4)), tmp_path / "series")[0]
+    program = (
+        "import resource, sys; from pathlib import Path; from dicom_node.receive.reader import Reader\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "with Reader(memory_bytes=8 << 30) as reader: print(type(reader.read(Path(sys.argv[1]), 'HOSPITAL')).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "InstanceFacts"
 
 
 def test_an_address_space_too_small_for_a_file_is_a_reason(tmp_path: Path) -> None:
