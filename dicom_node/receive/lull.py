@@ -33,7 +33,6 @@ class Lull:
         """Say whether to read: nothing is coming in, or reading has waited for too long and has not caught up since."""
         now = self._clock()
         if now - self._last_came >= QUIET_S:
-            self._waiting_since = None
             return True
         if self._waiting_since is None:
             self._waiting_since = now

@@ -55,3 +55,14 @@ def test_what_comes_without_end_is_read_all_the_same(lull: Lull, clock: Clock) -
     assert lull.is_now()
     lull.caught_up()
     assert not lull.is_now()
+
+
+def test_short_pauses_do_not_make_it_wait_anew(lull: Lull, clock: Clock) -> None:
+    """A sender that pauses for a moment now and then would starve reading, which needs longer than that."""
+    lull.came()
+    assert not lull.is_now()
+    clock.now += QUIET_S
+    assert lull.is_now()
+    clock.now += LONGEST_S - QUIET_S
+    lull.came()
+    assert lull.is_now()
