@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from io import StringIO
@@ -25,7 +25,7 @@ from dicom_node.timeline.model import Inputs, InputTimePoint, PatientFacts, Reas
 from dicom_node.web.open import open_web
 from dicom_node.work.tasks import load_tasks
 from tests.factories.facts import FLAIR, SELECTION, a_cohort, a_series
-from tests.factories.ledger import arrive_all
+from tests.factories.ledger import a_proposal, arrive_all
 from tests.factories.results import answer
 
 if TYPE_CHECKING:
@@ -130,17 +130,7 @@ def enter_run(ledger: Any, key: str, patient_row: int, now: datetime) -> None:
     )
     runs.propose(
         ledger,
-        runs.Proposal(
-            run_key=key,
-            patient_row=patient_row,
-            task=TASK,
-            stat=False,
-            inputs=Inputs(time_points=points),
-            inputs_key=key,
-            remarks=(),
-            bundle_digest="sha256:b",
-            task_digest="sha256:t",
-        ),
+        replace(a_proposal(key, patient_row=patient_row), task=TASK, inputs=Inputs(time_points=points)),
         now,
     )
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +14,10 @@ from sqlalchemy import insert
 
 from dicom_node.ledger import runs
 from dicom_node.ledger.tables import patient
-from dicom_node.timeline.model import Inputs, RunState
+from dicom_node.timeline.model import RunState
 from dicom_node.work.engine import ROUTINE, Engine, JobKind, Steps
 from dicom_node.work.limits import WorkMark, count_death
-from tests.factories.ledger import NOW
+from tests.factories.ledger import NOW, a_proposal
 from tests.factories.peers import wait_until
 from tests.factories.poisoned import databases
 
@@ -102,14 +103,4 @@ def key_of(task: str) -> str:
 
 def a_run(task: str, patient_row: int) -> runs.Proposal:
     """Return a run of no inputs."""
-    return runs.Proposal(
-        run_key=key_of(task),
-        patient_row=patient_row,
-        task=task,
-        stat=False,
-        inputs=Inputs(time_points=()),
-        inputs_key=task,
-        remarks=(),
-        bundle_digest="sha256:0",
-        task_digest="sha256:0",
-    )
+    return replace(a_proposal(key_of(task), patient_row=patient_row), task=task, inputs_key=task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ from dicom_node.errors import NodeError
 from dicom_node.ledger import arrivals, cases, cohort, deliveries, patients, presence, runs
 from dicom_node.ledger.database import Database
 from dicom_node.ledger.tables import ArrivalState, CaseState, DeliveryState, metadata
-from dicom_node.timeline.model import CohortFacts, Event, Inputs, Reason, RunState, Surgery
+from dicom_node.timeline.model import CohortFacts, Event, Reason, RunState, Surgery
+from tests.factories.ledger import a_proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,17 +40,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def proposal(key: str = "a" * 64, patient_row: int = 1, *, stat: bool = False) -> runs.Proposal:
     """Return a run with empty inputs."""
-    return runs.Proposal(
-        run_key=key,
-        patient_row=patient_row,
-        task="glioma-recurrence",
-        stat=stat,
-        inputs=Inputs(time_points=()),
-        inputs_key="i" * 64,
-        remarks=("one remark",),
-        bundle_digest="sha256:b",
-        task_digest="sha256:t",
-    )
+    base = a_proposal(key, patient_row=patient_row, stat=stat)
+    return replace(base, inputs_key="i" * 64, remarks=("one remark",))
 
 
 def test_the_migrations_make_exactly_the_tables(database: Database) -> None:
