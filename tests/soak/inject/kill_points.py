@@ -88,7 +88,7 @@ class KillPoints:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-_unlink, _fsync = os.unlink, os.fsync
+_unlink = os.unlink
 
 
 def role_of(arguments: list[str]) -> str:
@@ -147,7 +147,7 @@ def _kind_of(path: str) -> str | None:
 
 
 def _watch_files(points: KillPoints) -> None:
-    rename, replace = os.rename, os.replace
+    rename, replace, sync = os.rename, os.replace, os.fsync  # a mutant's own, where it broke one
 
     def fsync(descriptor: Any) -> None:
         number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
@@ -156,7 +156,7 @@ def _watch_files(points: KillPoints) -> None:
         kind = None if path.endswith("/instances") else _kind_of(path)  # that folder is synced once, at the start
         if kind and not folder:
             points.reach(f"{kind}.written")
-        _fsync(number)
+        sync(number)
         if kind:
             points.reach(f"{kind}.{'durable' if folder else 'synced'}")
 
