@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from dicom_node.settings import Orthanc as OrthancSettings
 from tests.factories.mr import classic_series, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.factories.peers import Orthanc
@@ -43,12 +46,20 @@ class Archive:
         self.port = free_port()
         self.statuses: list[int] = []
         self.received: list[str] = []
+        self.hear: Callable[[evt.Event], None] = lambda _event: None
         self.ae = AE(ae_title="ARCHIVE")
         self.ae.add_supported_context(MRImageStorage)
 
     def start(self) -> None:
         """Serve."""
-        self.ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_DATA_RECV, self._hear),
+        ]
+        self.ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+
+    def _hear(self, event: evt.Event) -> None:
+        self.hear(event)
 
     def _store(self, event: evt.Event) -> int:
         self.received.append(str(event.request.AffectedSOPInstanceUID))
@@ -96,6 +107,33 @@ def test_each_status_has_its_consequence(
     archive.statuses = [status]
     assert dimse.send(Load(objects=tuple(parcels)), archive.destination, "NODE").verdict is verdict
     assert judge_store_status(status).verdict is verdict
+
+
+@pytest.mark.parametrize("end", ["breaks", "reads no more"])
+def test_an_archive_that_ends_in_the_middle_of_an_object_is_tried_again(
+    archive: Archive, tmp_path: Path, end: str
+) -> None:
+    """It is noticed while we still write, within the time-out."""
+    (ds,) = classic_series(np.zeros((1, 4000, 4000), dtype=np.uint16), np.eye(4))  # more than both sides buffer
+    uid = str(ds.SOPInstanceUID)
+    large = Parcel(path=write([ds], tmp_path)[0], sop_class_uid=MRImageStorage, sop_instance_uid=uid)
+    done = threading.Event()
+
+    def hear(event: evt.Event) -> None:
+        connection: Any = event.assoc.dul.socket.socket  # type: ignore[union-attr] # it is connected
+        if len(event.data) > 10_000 and end == "breaks":
+            connection.shutdown(socket.SHUT_RDWR)
+        elif len(event.data) > 10_000:
+            done.wait(60)
+
+    archive.hear = hear
+    began = time.monotonic()
+    outcome = dimse.send(Load(objects=(large,)), archive.destination, "NODE")
+    took_s = time.monotonic() - began
+    done.set()
+    assert outcome.verdict is Verdict.RETRY
+    assert took_s < 30
+    assert archive.received == []
 
 
 def test_an_archive_that_is_away_is_tried_again(parcels: list[Parcel]) -> None:

@@ -87,6 +87,7 @@ class Crash:
             self.kills = [json.loads(line) for line in self._kills_file.read_text(encoding="utf-8").splitlines()]
         self._rng = random.Random(self.plan.seed * 1000 + len(self.kills))
         self._deaths: Counter[str] = Counter()  # since the supervisor started
+        self._started_at = time.time()
         self._strain, self._encoded = 0, 0
         self._released = 0
         self._attempts: Counter[str] = Counter()
@@ -131,6 +132,7 @@ class Crash:
         while queue and len(self.kills) < self.plan.kills and time.monotonic() < self._end:
             self._release()
             self._ease()
+            self._see_that_it_runs()
             if max(self._deaths.values(), default=0) > MOST_DEATHS:
                 self._kill_at_random("all")
             elif self._rng.random() < self.plan.random_share:
@@ -190,7 +192,8 @@ class Crash:
                 self._hit(hit)
 
     def _hit(self, hit: dict[str, Any]) -> None:
-        self._killed(hit["point"], "all" if hit["group"] else hit["role"])
+        """Count a kill at a point; whoever died before the node was last started is not started for again."""
+        self._killed(hit["point"], "all" if hit["group"] else hit["role"], gone=hit["at"] < self._started_at)
 
     def _not_reached(self, point: str) -> None:
         self.say(f"  {point} was not reached")
@@ -224,7 +227,7 @@ class Crash:
             os.kill(self._rng.choice(pids), signal.SIGKILL)
         self._killed("random", target)
 
-    def _killed(self, point: str, target: str) -> None:
+    def _killed(self, point: str, target: str, *, gone: bool = False) -> None:
         line = {"point": point, "target": target, "at": time.time()}
         self.kills.append(line)
         with self._kills_file.open("a", encoding="utf-8") as file:
@@ -232,6 +235,8 @@ class Crash:
         self.say(f"kill {len(self.kills):3d} of {self.plan.kills}: {target} at {point}")
         if target in {"worker", "all", "supervisor"}:
             self._strain += 1
+        if gone:
+            return
         if target in {"all", "supervisor"}:
             self._start_again()
         else:
@@ -245,7 +250,14 @@ class Crash:
                 path.unlink()
             self.say("  the engine's tables are lost too")
         self._deaths.clear()
+        self._started_at = time.time()
         self.site.start()
+
+    def _see_that_it_runs(self) -> None:
+        """Start a node whose supervisor died in some other way than by one of our kills."""
+        if not self.site.is_running:
+            self.say("  the supervisor is gone")
+            self._start_again()
 
     def _ease(self) -> None:
         """Let a run end before its worker is killed once more; nothing to do where none is open."""
@@ -257,11 +269,15 @@ class Crash:
         if self._strain < MOST_STRAIN:
             return
         try:
-            wait_until("a run to end", lambda: self._runs()[0] > self._encoded or not self._runs()[1], limit_s=300)
+            wait_until("a run to end", self._has_eased, limit_s=300)
         except NotInTimeError as error:
             self.say(str(error))
         else:
             self._strain, self._encoded = 0, self._runs()[0]
+
+    def _has_eased(self) -> bool:
+        encoded, is_open = self._runs()
+        return encoded > self._encoded or not is_open or not self.site.is_running
 
     def _runs(self) -> tuple[int, bool]:
         """Return how many runs were encoded, and whether any is open."""
