@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,13 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from inference.geometry import Defect, GeometryError, Plane, stack
 from inference.results import SourceSlice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def read_series(paths: Sequence[Path]) -> Volume:
     """
     if not paths:
         raise VolumeError("expected the instances of a series, found no file")
-    datasets = sorted((_read(path) for path in paths), key=lambda ds: str(ds.get("SOPInstanceUID", "")))
+    datasets = sorted((_read(path) for path in paths), key=lambda ds: _text(ds, "SOPInstanceUID"))
     series_instance_uid = _only(datasets, "SeriesInstanceUID")
     frame_of_reference_uid = _only(datasets, "FrameOfReferenceUID")
     _refuse_repeated(datasets)
@@ -102,7 +103,8 @@ def read_series(paths: Sequence[Path]) -> Volume:
     ]
     stacked = stack([frame.plane for frame in frames])
     for ds in datasets:
-        _check_claim(ds)
+        with _readable(ds, "a description of its pixels"):
+            _check_claim(ds)
     ordered = [frames[index] for index in stacked.order]
     return Volume(
         array=_fill(datasets, ordered, stacked.shape),
@@ -132,14 +134,14 @@ def planes_of(ds: Dataset) -> tuple[Plane, ...]:
         raise
     except _MALFORMED as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else type(error).__name__
-        message = f"instance {ds.get('SOPInstanceUID')}: image plane is missing or unreadable ({reason})"
+        message = f"{_name(ds)}: image plane is missing or unreadable ({reason})"
         raise GeometryError(Defect.MISSING_POSITION, message) from error
 
 
 def _planes(ds: Dataset) -> tuple[Plane, ...]:
     """Read the planes of an instance without guarding against malformed values."""
     if "MOSAIC" in (ds.get("ImageType") or ()):
-        raise GeometryError(Defect.MOSAIC, f"instance {ds.get('SOPInstanceUID')}: slices are tiled in a mosaic")
+        raise GeometryError(Defect.MOSAIC, f"{_name(ds)}: slices are tiled in a mosaic")
     count = int(ds.get("NumberOfFrames") or 1)
     if "PerFrameFunctionalGroupsSequence" in ds or "SharedFunctionalGroupsSequence" in ds:
         return tuple(_enhanced_plane(ds, index) for index in range(_counted(ds, count)))
@@ -156,7 +158,7 @@ def _counted(ds: Dataset, claimed: int) -> int:
     """
     described = len(ds.get("PerFrameFunctionalGroupsSequence") or ())
     if described != claimed:
-        message = f"instance {ds.get('SOPInstanceUID')}: expected {claimed} frames, found {described} described"
+        message = f"{_name(ds)}: expected {claimed} frames, found {described} described"
         raise GeometryError(Defect.MISSING_POSITION, message)
     return claimed
 
@@ -252,13 +254,47 @@ def _read(path: Path) -> Dataset:
         raise VolumeError(f"{path.name}: expected a DICOM file, found {type(error).__name__}") from error
 
 
+def _name(ds: Dataset) -> str:
+    """Return how an instance is called in a message: where its UID should be, anything may stand, a name too."""
+    try:
+        uid = UID(ds.get("SOPInstanceUID"))
+    except _MALFORMED:
+        uid = UID("")
+    return f"instance {uid}" if uid.is_valid else "an instance without a legal UID"
+
+
+def _text(ds: Dataset, keyword: str) -> str:
+    """Return an attribute as text, empty where it is missing.
+
+    Raises:
+        VolumeError: if its value cannot be read.
+    """
+    with _readable(ds, keyword):
+        return str(ds.get(keyword) or "")
+
+
+@contextmanager
+def _readable(ds: Dataset, what: str) -> Iterator[None]:
+    """Say which instance lacks what, in place of what pydicom raises on a malformed value.
+
+    Raises:
+        VolumeError: if something is malformed.
+    """
+    try:
+        yield
+    except VolumeError:
+        raise
+    except _MALFORMED as error:
+        raise VolumeError(f"{_name(ds)}: expected {what}, found a malformed value ({type(error).__name__})") from error
+
+
 def _only(datasets: Sequence[Dataset], keyword: str) -> str:
     """Return the value that all instances share; empty if none has one.
 
     Raises:
         VolumeError: if they differ.
     """
-    values = sorted({str(ds.get(keyword) or "") for ds in datasets})
+    values = sorted({_text(ds, keyword) for ds in datasets})
     if len(values) > 1:
         raise VolumeError(f"expected one {keyword} in {len(datasets)} instances, found {len(values)}")
     return values[0]
@@ -267,8 +303,8 @@ def _only(datasets: Sequence[Dataset], keyword: str) -> str:
 def _refuse_repeated(datasets: Sequence[Dataset]) -> None:
     """Refuse the same instance given twice (data sets are in order of SOP Instance UID)."""
     for earlier, later in pairwise(datasets):
-        if earlier.get("SOPInstanceUID") == later.get("SOPInstanceUID"):
-            raise VolumeError(f"instance {later.get('SOPInstanceUID')}: given twice")
+        if _text(earlier, "SOPInstanceUID") == _text(later, "SOPInstanceUID"):
+            raise VolumeError(f"{_name(later)}: given twice")
 
 
 def _check_claim(ds: Dataset) -> None:
@@ -277,20 +313,20 @@ def _check_claim(ds: Dataset) -> None:
     Raises:
         VolumeError: if there are none, too few, not grey, or unbelievably many.
     """
-    uid = ds.get("SOPInstanceUID")
+    name = _name(ds)
     held_bytes = len(ds.get("PixelData") or b"")
     samples, bits = ds.get("SamplesPerPixel") or 1, ds.get("BitsAllocated") or 0
     if samples != 1 or bits not in {8, 16, 32}:
-        raise VolumeError(f"instance {uid}: expected grey pixels of 8, 16 or 32 bits, found {samples} x {bits} bits")
+        raise VolumeError(f"{name}: expected grey pixels of 8, 16 or 32 bits, found {samples} x {bits} bits")
     claimed_bytes = int(ds.Rows) * int(ds.Columns) * int(ds.get("NumberOfFrames") or 1) * bits // 8
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax is None:
-        raise VolumeError(f"instance {uid}: TransferSyntaxUID is missing")
+        raise VolumeError(f"{name}: TransferSyntaxUID is missing")
     compressed = syntax.is_private or (syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian)
     believable_bytes = held_bytes * (MAX_COMPRESSION_RATIO if compressed else 1)
     if not held_bytes or claimed_bytes > min(believable_bytes, MAX_DECODED_BYTES):
         raise VolumeError(
-            f"instance {uid}: expected pixel data for {claimed_bytes} bytes, found {held_bytes} bytes of "
+            f"{name}: expected pixel data for {claimed_bytes} bytes, found {held_bytes} bytes of "
             f"{'compressed' if compressed else 'native'} pixel data (limit {MAX_DECODED_BYTES})"
         )
 
@@ -304,7 +340,8 @@ def _fill(datasets: Sequence[Dataset], frames: Sequence[_Frame], shape: tuple[in
     for number, ds in enumerate(datasets):
         pixels = _decode(ds, shape)  # (F, Y, X)
         for z, index in places[number]:
-            slope, intercept = _rescale(ds, index)
+            with _readable(ds, "a rescale slope and intercept"):
+                slope, intercept = _rescale(ds, index)
             volume[z] = pixels[index].astype(np.float32) * np.float32(slope) + np.float32(intercept)
     if not np.all(np.isfinite(volume)):
         raise VolumeError("expected finite values after rescaling, found infinite or undefined ones")
@@ -317,18 +354,16 @@ def _decode(ds: Dataset, shape: tuple[int, int, int]) -> NDArray[np.generic]:
     Raises:
         VolumeError: if no decoder can, or the decoded size is not the one claimed.
     """
-    uid = ds.get("SOPInstanceUID")
+    name = _name(ds)
     try:
         pixels = np.asarray(ds.pixel_array)
     except _MALFORMED as error:
         syntax = ds.file_meta.TransferSyntaxUID
-        raise VolumeError(
-            f"instance {uid}: pixels in {syntax.name} cannot be decoded: {type(error).__name__}"
-        ) from error
+        raise VolumeError(f"{name}: pixels in {syntax.name} cannot be decoded: {type(error).__name__}") from error
     pixels = pixels.reshape((-1, *pixels.shape[-2:]))
     expected = (int(ds.get("NumberOfFrames") or 1), *shape[1:])
     if pixels.shape != expected:
-        raise VolumeError(f"instance {uid}: expected decoded pixels of shape {expected}, found {pixels.shape}")
+        raise VolumeError(f"{name}: expected decoded pixels of shape {expected}, found {pixels.shape}")
     return pixels
 
 
@@ -346,7 +381,7 @@ def _source(ds: Dataset, frame: _Frame) -> SourceSlice:
     """Return where a slice came from; frames are counted from 1, and only in multi-frame objects."""
     multi_frame = "NumberOfFrames" in ds
     return SourceSlice(
-        sop_class_uid=str(ds.get("SOPClassUID") or ""),
-        sop_instance_uid=str(ds.get("SOPInstanceUID") or ""),
+        sop_class_uid=_text(ds, "SOPClassUID"),
+        sop_instance_uid=_text(ds, "SOPInstanceUID"),
         frame=frame.index + 1 if multi_frame else None,
     )

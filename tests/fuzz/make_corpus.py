@@ -30,7 +30,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.factories.mr import classic_series, enhanced_instance
+from tests.factories.mr import SENTINEL_ID, classic_series, enhanced_instance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +45,7 @@ FLAIR: Final[dict[str, Any]] = {
     "SpecificCharacterSet": "ISO_IR 192", "AcquisitionDateTime": "20260101120000.5",
 }  # fmt: skip
 IMPLEMENTATION: Final = "1.2.3.4"
+SLOPE, TWO_SLOPES = b"\x28\0\x53\x10DS\4\x002.0 ", b"\x28\0\x53\x10DS\4\x002\\0 "
 
 
 def make(folder: Path = FOLDER) -> list[Path]:
@@ -86,6 +87,13 @@ def regressions() -> Iterator[tuple[str, dict[str, bytes]]]:
     explicit = b"UI\x14\x001.2.840.10008.1.2.1\0"
     meta = images["classic-0.dcm"][:meta_end].replace(explicit, b"UI\x16\x001.2.840.10008.1.2.1.99")
     yield "volume-deflated-is-cut-off", images | {"classic-0.dcm": meta + b"\x4b"}
+    yield "volume-slope-has-two-values", {"enhanced.dcm": dict(seeds())["enhanced.dcm"].replace(SLOPE, TWO_SLOPES)}
+    text = images["classic-0.dcm"].replace(b"\x02\0\x10\0UI", b"\x02\0\x10\0LO")
+    yield "volume-transfer-syntax-is-text", images | {"classic-0.dcm": text}
+    start = text.index(b"\x08\0\x18\0UI") + 8
+    length = int.from_bytes(text[start - 2 : start], "little")
+    named = text[:start] + SENTINEL_ID.encode().ljust(length) + text[start + length :]
+    yield "volume-identity-where-the-uid-belongs", images | {"classic-0.dcm": named}
 
 
 def _enhanced(pixels: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> Dataset:
