@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pynetdicom import evt
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
 
+MAX_PDU_BYTES: Final = 131072  # that we take; what we send is cut as the archive asks
 _LOOK_AGAIN_S = 0.01
 _PART_BYTES = 1 << 18  # read at a time: what a peer claims to send is not reserved before it is there
 
@@ -105,7 +106,7 @@ def _prepare(event: Event) -> None:
         connection.settimeout(association.network_timeout)
         transport.recv = lambda nr_bytes: receive(connection, nr_bytes)  # type: ignore[method-assign] # no public way in
         if not isinstance(connection, ssl.SSLSocket):
-            association.dimse.send_msg = WholeMessages(association, connection).send  # type: ignore[method-assign]
+            WholeMessages(association, connection).install(transport)
 
 
 PREPARED: tuple[evt.EventHandlerType, ...] = ((evt.EVT_CONN_OPEN, _prepare),)

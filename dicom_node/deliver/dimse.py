@@ -12,7 +12,7 @@ from pynetdicom import AE, evt
 
 from dicom_node.deliver.outcome import Outcome, Verdict, judge_store_status
 from dicom_node.errors import NodeError, UpstreamError
-from dicom_node.requestor import PREPARED, why_not
+from dicom_node.requestor import MAX_PDU_BYTES, PREPARED, why_not
 from dicom_node.tls import requestor_args
 from sr_templates.compression import compressed
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 NATIVE: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)  # as encoded, and the Standard's default (PS3.5 10.1)
 COMPRESSIBLE: Final = "saliency"
-MAX_PDU_BYTES: Final = 131072  # that we take; what we send is cut as the archive asks
 
 
 def send(load: Load, destination: Dimse, calling_ae_title: str, *, compress: bool = False) -> Outcome:
@@ -74,7 +73,6 @@ def associate(
         UpstreamError: if our own TLS files cannot be used now.
     """
     ae = AE(ae_title=calling_ae_title)
-    ae.maximum_pdu_size = MAX_PDU_BYTES
     ae.connection_timeout = destination.timeout_s
     ae.acse_timeout = destination.timeout_s
     ae.dimse_timeout = destination.timeout_s
@@ -87,6 +85,7 @@ def associate(
         destination.port,
         contexts=requested,
         ae_title=destination.ae_title,
+        max_pdu=MAX_PDU_BYTES,
         evt_handlers=[*PREPARED, *handlers],
         tls_args=requestor_args(destination),
     )

@@ -9,7 +9,7 @@ from pynetdicom import AE, evt
 
 from dicom_node.errors import PeerError, UpstreamError
 from dicom_node.priors.archive import CannotBeAsked
-from dicom_node.requestor import PREPARED, why_not
+from dicom_node.requestor import MAX_PDU_BYTES, PREPARED, why_not
 from dicom_node.tls import requestor_args
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def associated(
         archive.host,
         archive.port,
         ae_title=archive.ae_title,
+        max_pdu=MAX_PDU_BYTES,
         ext_neg=list(roles),
         evt_handlers=[*PREPARED, *handlers],
         tls_args=requestor_args(archive),

@@ -46,8 +46,8 @@ def echo() -> C_ECHO:
 
 
 def association(longest: int) -> Association:
-    """Return what a writer looks at: the longest PDU that the peer takes, and where a broken connection is told."""
-    dul = SimpleNamespace(event_queue=SimpleNamespace(put=lambda event: None))
+    """Return what a writer looks at: the longest PDU that the peer takes, and that it is established."""
+    dul = SimpleNamespace(state_machine=SimpleNamespace(current_state="Sta6"))
     return cast("Association", SimpleNamespace(dimse=SimpleNamespace(maximum_pdu_size=longest), dul=dul))
 
 
@@ -90,6 +90,17 @@ def test_what_has_no_data_set_is_a_command_alone() -> None:
     assert written(store(b"", answers=7), 16384) == by_pynetdicom(C_STORE_RSP(), store(b"", answers=7), 16384)
 
 
+def test_nothing_is_written_once_the_association_has_ended() -> None:
+    """Its reading thread may have answered nonsense with an A-ABORT, after which no data may follow."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ended = association(16384)
+        ended.dul.state_machine.current_state = "Sta13"
+        WholeMessages(ended, ours).send(store(bytes(100)), CONTEXT_ID)
+        ours.close()
+        assert theirs.recv(10) == b""
+
+
 def test_an_archive_without_a_limit_gets_fragments_all_the_same() -> None:
     """All of 1 MB in one PDU would have to be held on both sides."""
     found = written(store(bytes(1_000_000)), 0)
@@ -98,5 +109,5 @@ def test_an_archive_without_a_limit_gets_fragments_all_the_same() -> None:
         length = int.from_bytes(found[2:6], "big")
         lengths.append(length)
         found = found[6 + length :]
-    assert max(lengths) == whole_messages.LONGEST_BYTES + 6
+    assert max(lengths) == whole_messages.LONGEST_PDU
     assert sum(lengths[1:]) == 1_000_000 + 6 * len(lengths[1:])
