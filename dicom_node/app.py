@@ -316,11 +316,13 @@ def sweep_cache(found: Parts, at: datetime) -> int:
 
 def _sweep_instances(found: Parts) -> None:
     """Hold files and rows against each other before anything is decided on them, and say what was done."""
-    taken = take_stock(found.database, found.files, found.folders.outbox, now())
+    issuers = found.settings.default_issuers
+    taken = take_stock(found.database, found.files, found.folders.outbox, now(), issuers=issuers)
     tell = found.log.error if taken.lost or taken.outbox else found.log.info
     tell(
         events.STORAGE_RECONCILED,
         count=taken.promised,
+        entered=taken.entered,
         removed=taken.removed,
         lost=taken.lost,
         back=taken.back,

@@ -52,6 +52,8 @@ def purge(patient: str, config: Path, yes: bool) -> None:
         leaving = _belongings(ledger, found.row_id, files, aliases)  # again: more may have come meanwhile
         _stop_if_at_work(ledger, leaving)
         made = _delete_made(folders, leaving)
+        for each in leaving.files:  # before their rows: a file without one would be entered anew
+            files.remove(each.path)
         tombstones = forgetting.forget(ledger, leaving, now())
         cohort.write_audit(
             ledger,
@@ -66,8 +68,6 @@ def purge(patient: str, config: Path, yes: bool) -> None:
                 "reports": leaving.reports,
             },
         )
-    for each in leaving.files:  # what a crash leaves here, nobody is promised: the next start deletes it
-        files.remove(each.path)
     for volume in folders.cache.glob("*.npz"):
         volume.unlink(missing_ok=True)
     click.echo(f"deleted; {tombstones} issued runs stay as bare keys")

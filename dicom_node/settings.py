@@ -248,6 +248,13 @@ class Settings(Document):
     retention: Retention = Retention()
     logging: Logging = Logging()
 
+    @property
+    def default_issuers(self) -> dict[str, str]:
+        """AE title -> issuer of PatientIDs that name none, of everybody who sends."""
+        archives = {each.dimse.ae_title: each.default_issuer for each in self.pacs if each.dimse is not None}
+        named = {title: issuer for title, issuer in archives.items() if issuer is not None}
+        return named | {peer.ae_title: peer.default_issuer for peer in self.receive.peers}
+
     @model_validator(mode="after")
     def _default_issuers_are_issuers(self) -> Self:
         defaults = {

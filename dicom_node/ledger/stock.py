@@ -49,15 +49,13 @@ def promised(connection: Connection) -> Iterator[list[PromisedFile]]:
         after = rows[-1].id
 
 
-def without_row(connection: Connection, paths: Sequence[str]) -> set[str]:
-    """Return which of these files no row promises."""
-    known: set[str] = set()
+def states(connection: Connection, paths: Sequence[str]) -> dict[str, ArrivalState]:
+    """Return path -> state, of those among these files that have a row."""
+    found: dict[str, ArrivalState] = {}
     for start in range(0, len(paths), AT_ONCE):
-        query = select(arrival.c.path).where(
-            arrival.c.path.in_(paths[start : start + AT_ONCE]), arrival.c.state != ArrivalState.AGED_OUT
-        )
-        known.update(connection.scalars(query))
-    return set(paths) - known
+        query = select(arrival.c.path, arrival.c.state).where(arrival.c.path.in_(paths[start : start + AT_ONCE]))
+        found.update({row.path: ArrivalState(row.state) for row in connection.execute(query)})
+    return found
 
 
 def outbox_paths(connection: Connection) -> dict[str, str]:

@@ -140,7 +140,10 @@ def _open(path: Path) -> FileDataset:
         ds = pydicom.dcmread(path)
     except InvalidDicomError:
         raise UnreadableInstance("not-dicom", "no DICM prefix") from None
-    sop_class = UID(str(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID") or ""))
+    announced = str(ds.file_meta.get("MediaStorageSOPClassUID") or "")  # by the C-STORE command, where it came by one
+    sop_class = UID(str(ds.get("SOPClassUID") or announced))
+    if announced and sop_class != announced:
+        raise UnreadableInstance("another-class", "the data set is of another SOP Class than was announced")
     if sop_class and sop_class not in INPUT_SOP_CLASSES:
         kinds = (kind for prefix, kind in KINDS.items() if f"{sop_class}.".startswith(prefix))
         raise NotAnInput(next(kinds, "other-sop-class"), str(sop_class))

@@ -205,12 +205,12 @@ class _Storage:
             self._wire.begin()
             context_id, command_set = self._read_command()
             request = self._read_request(command_set)
-            abstract_syntax, transfer_syntax = self._contexts[context_id]
+            abstract_syntax, _ = self._contexts[context_id]
             is_echo = abstract_syntax == fast_commands.VERIFICATION
             if request is None or request.is_store is is_echo:
                 behind = self._read(self._left)
                 raise HandBack(fast_commands.p_data_tf(context_id, command_set, behind))
-            status = self._store(request, context_id, transfer_syntax) if request.is_store else statuses.SUCCESS
+            status = self._store(request, context_id) if request.is_store else statuses.SUCCESS
             self._wire.send(fast_commands.p_data_tf(context_id, fast_commands.response(request, status)))
             if request.is_store and status == statuses.SUCCESS:
                 self._tell()
@@ -222,11 +222,13 @@ class _Storage:
         except fast_commands.CommandError as error:
             raise ProtocolError(f"no command set: {error}") from error
 
-    def _store(self, request: Request, context_id: int, transfer_syntax: str) -> int:
+    def _store(self, request: Request, context_id: int) -> int:
+        abstract_syntax, transfer_syntax = self._contexts[context_id]
         incoming = self._reception.begin(
             StoreRequest(
                 calling_ae_title=self._calling,
                 address=self._address,
+                abstract_syntax_uid=abstract_syntax,
                 sop_class_uid=request.sop_class_uid,
                 sop_instance_uid=request.sop_instance_uid,
                 transfer_syntax_uid=transfer_syntax,

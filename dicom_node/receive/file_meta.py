@@ -26,11 +26,11 @@ WRITER: Final = _element(0x0012, b"UI", str(PYNETDICOM_IMPLEMENTATION_UID), b"\0
 )
 
 
-def file_head(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Return what stands before the data set in a file.
+def file_head(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_ae_title: str) -> bytes:
+    """Return what stands before the data set in a file; who sent it stands there as (0002,0017).
 
     Raises:
-        UnicodeEncodeError: if a UID is not ASCII.
+        UnicodeEncodeError: if a UID or title is not ASCII.
     """
     elements = (
         VERSION
@@ -38,5 +38,6 @@ def file_head(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid:
         + _element(0x0003, b"UI", sop_instance_uid, b"\0")
         + _element(0x0010, b"UI", transfer_syntax_uid, b"\0")
         + WRITER
+        + _element(0x0017, b"AE", calling_ae_title, b" ")
     )
     return PREAMBLE + struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(elements)) + elements

@@ -170,6 +170,11 @@ class InstanceFiles:
         """Delete a stored file that no row promises any more."""
         self.path(relative).unlink(missing_ok=True)
 
+    @staticmethod
+    def is_half(relative: str) -> bool:
+        """Say whether a file still has a temporary name."""
+        return relative.startswith(f"{INCOMING}/")
+
     def free_gb(self) -> float:
         """Return the free space of the file system in gigabytes (1e9 bytes)."""
         return shutil.disk_usage(self.folder).free / 1e9

@@ -59,7 +59,7 @@ class Intake:
             PeerError: if it is no Part 10 file, or its file meta names no instance.
             OSError: if the disk says no.
         """
-        meta = _file_meta(content)
+        meta = read_file_meta(content)
         relative = self._files.write((content,))
         arrival = arrivals.Arrival(
             sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
@@ -82,7 +82,7 @@ class Intake:
         return arrival.sop_instance_uid
 
 
-def _file_meta(content: bytes) -> Dataset:
+def read_file_meta(content: bytes) -> Dataset:
     """Read the file meta information and nothing after it (PS3.10 7.1).
 
     Raises:

@@ -147,6 +147,7 @@ class Listener:
             StoreRequest(
                 calling_ae_title=event.assoc.requestor.ae_title.strip(),
                 address=event.assoc.requestor.address,
+                abstract_syntax_uid=str(event.context.abstract_syntax),
                 sop_class_uid=str(request.AffectedSOPClassUID or ""),
                 sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
                 transfer_syntax_uid=str(event.context.transfer_syntax),

@@ -36,6 +36,7 @@ class StoreRequest:
 
     calling_ae_title: str
     address: str
+    abstract_syntax_uid: str  # of the presentation context
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
@@ -139,6 +140,9 @@ class Incoming:
         if not is_uid(request.sop_instance_uid) or not is_uid(request.sop_class_uid):
             self._refusal = statuses.CANNOT_UNDERSTAND, "no legal SOP Class or Instance UID"
             return
+        if request.sop_class_uid != request.abstract_syntax_uid:
+            self._refusal = statuses.ANOTHER_CLASS, "another SOP Class than its presentation context is for"
+            return
         try:
             self._file = files.create()  # while its bytes are still on their way
         except OSError as error:
@@ -158,7 +162,8 @@ class Incoming:
         """Answer the request when the data set has ended.
 
         Returns:
-            0x0000 only when bytes and row are durable; 0xA700 if we lack the means; 0xC000 if it cannot be stored.
+            0x0000 only when bytes and row are durable; 0xA700 if we lack the means; 0xA900 or 0xC000
+            if it cannot be stored.
         """
         uid = self._request.sop_instance_uid
         if self._file is None or not self._file.size_bytes:
@@ -181,6 +186,7 @@ class Incoming:
             sop_class_uid=self._request.sop_class_uid,
             sop_instance_uid=self._request.sop_instance_uid,
             transfer_syntax_uid=self._request.transfer_syntax_uid,
+            calling_ae_title=self._request.calling_ae_title,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700  # disk or database: the sender keeps the object and tries again
+ANOTHER_CLASS: Final = 0xA900  # than what was agreed on for the context it came in
 CANNOT_UNDERSTAND: Final = 0xC000  # not something that could be stored at all
 
 PROCESSING_FAILURE: Final = 0x0110  # N-EVENT-REPORT: no database; the archive keeps it and tries again
@@ -20,6 +21,7 @@ UNRECOGNIZED_OPERATION: Final = 0x0211  # N-ACTION: we commit ourselves to nothi
 NAMES: Final = {
     SUCCESS: "success",
     OUT_OF_RESOURCES: "out-of-resources",
+    ANOTHER_CLASS: "data-set-does-not-match-sop-class",
     CANNOT_UNDERSTAND: "cannot-understand",
 }
 

@@ -172,7 +172,12 @@ def test_every_transfer_syntax_is_stored_byte_for_byte(served: Served, syntax: U
     (path,) = served.stored(ds.SOPInstanceUID)
     is_deflated = syntax.is_deflated
     sent = encode(ds, syntax.is_implicit_VR, syntax.is_little_endian, is_deflated)
-    head = file_head(sop_class_uid=MRImageStorage, sop_instance_uid=ds.SOPInstanceUID, transfer_syntax_uid=syntax)
+    head = file_head(
+        sop_class_uid=MRImageStorage,
+        sop_instance_uid=ds.SOPInstanceUID,
+        transfer_syntax_uid=syntax,
+        calling_ae_title=SCANNER_AE,
+    )
     assert sent is not None
     assert path.read_bytes() == head + sent
 

@@ -241,7 +241,19 @@ def test_a_data_set_that_contradicts_its_command_is_kept_and_never_believed(node
         assert pdus.status_of(content[6:]) == 0x0000
 
 
-def test_a_command_for_another_class_than_its_context_is_not_stored_as_that(node: Served) -> None:
+def test_a_command_for_another_class_than_its_context_is_refused(node: Served) -> None:
+    """What was agreed on is MR: a CT image by its command is not taken (PS3.4 B.2.3), and the next MR image is."""
+    sent = image()
+    ct = b"1.2.840.10008.5.1.4.1.1.2"
+    with associated(node) as connection:
+        for sop_class, status in ((ct, 0xA900), (pdus.MR, 0x0000)):
+            connection.sendall(pdu(DATA, pdv(pdus.command(sent.uid, _0002=sop_class), command=True)))
+            connection.sendall(pdu(DATA, pdv(sent.data_set)))
+            _, content = pdus.read_pdu(connection)
+            assert pdus.status_of(content[6:]) == status
+
+
+def test_a_command_whose_uid_is_none_is_not_stored(node: Served) -> None:
     """A UID that is none as Affected SOP Instance UID: refused, and the association goes on or ends."""
     sent = image()
     with associated(node) as connection:

@@ -227,6 +227,16 @@ def test_a_report_is_no_input_and_not_broken(tmp_path: Path) -> None:
     assert caught.value.kind == "key-object-selection"
 
 
+def test_a_report_announced_as_an_image_is_refused(tmp_path: Path) -> None:
+    """What a peer may send is settled by class: nothing comes in under the name of another."""
+    ds = an_mr_image(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59")
+    ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    ds.preamble = bytes(128)
+    ds.save_as(tmp_path / "announced.dcm")
+    with pytest.raises(UnreadableInstance, match="another-class"):
+        read_facts(tmp_path / "announced.dcm", default_issuer="HOSPITAL")
+
+
 @pytest.mark.parametrize("content", [b"", b"DICM", b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + b"\xff" * 999])
 def test_what_is_no_dicom_file_is_refused(tmp_path: Path, content: bytes) -> None:
     """Empty, cut, or noise."""

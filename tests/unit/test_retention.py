@@ -305,7 +305,7 @@ def test_a_file_left_by_a_crash_goes_at_the_next_start(bench: Bench, studies: li
         ledger.execute(arrival.update().where(arrival.c.id == 1).values(state=ArrivalState.AGED_OUT))
     newest = max(path.stat().st_mtime for path in bench.instances.folder.glob("??/*.dcm"))
     long_after = datetime.fromtimestamp(newest + ORPHAN_AGE_S + 1, tz=UTC)
-    assert take_stock(bench.database, bench.instances, bench.folders.outbox, long_after).removed == 1
+    assert take_stock(bench.database, bench.instances, bench.folders.outbox, long_after, issuers={}).removed == 1
     assert files_of(bench) == len(studies) - 1
 
 

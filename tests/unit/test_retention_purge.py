@@ -15,6 +15,7 @@ from pydicom.uid import generate_uid
 
 from dicom_node.cli_purge import purge
 from dicom_node.ledger import arrivals, cohort, deliveries, identity_changes, patients, runs
+from dicom_node.ledger import purge as forgetting
 from dicom_node.ledger.identity_changes import By
 from dicom_node.ledger.tables import ArrivalState, CaseState, arrival, audit, case, metadata
 from dicom_node.ledger.tables import run as run_table
@@ -201,6 +202,19 @@ def test_a_file_that_contradicted_them_is_compared_again(bench: Bench, studies: 
         (waiting,) = ledger.execute(arrival.select()).all()
     assert waiting.state == ArrivalState.RECEIVED
     assert bench.instances.path(waiting.path).is_file()
+
+
+def test_a_purge_that_breaks_off_leaves_no_file_that_a_start_would_enter_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes go before rows: what is left says that its bytes are lost, and the verb run again ends it."""
+    monkeypatch.setattr(forgetting, "forget", lambda *_: 1 / 0)
+    assert run_purge(bench, answer="y\n").exit_code != 0
+    assert list(bench.instances.folder.glob("??/*.dcm")) == []
+    monkeypatch.undo()
+    assert run_purge(bench, answer="y\n").exit_code == 0
+    with bench.database.read() as ledger:
+        assert ledger.execute(arrival.select()).all() == []
 
 
 def test_nothing_is_deleted_without_a_yes(bench: Bench, studies: list[Path]) -> None:

@@ -6,15 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from pydicom import dcmread
 from sqlalchemy import select
 
-from dicom_node.ledger import cases, patients
+from dicom_node.ledger import arrivals, cases, patients
 from dicom_node.ledger.tables import ArrivalState, CaseState, arrival, audit
 from dicom_node.observe import overview
 from dicom_node.receive.files import ORPHAN_AGE_S
 from dicom_node.receive.stock import Taken, compare, take_stock
 from tests.factories.bench import Bench
-from tests.factories.flair import flair_studies
+from tests.factories.flair import ISSUER, flair_studies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +37,10 @@ def bench(tmp_path: Path, studies: list[Path]) -> Iterator[Bench]:
     found.database.close()
 
 
-def start(bench: Bench, *, later_s: float = 0) -> Taken:
+def start(bench: Bench, *, later_s: float = 0, issuers: dict[str, str] | None = None) -> Taken:
     """Do what a start does."""
     at = datetime.now(UTC) + timedelta(seconds=later_s)
-    taken = take_stock(bench.database, bench.instances, bench.folders.outbox, at)
+    taken = take_stock(bench.database, bench.instances, bench.folders.outbox, at, issuers=issuers or {})
     with bench.database.write() as ledger:
         patients.touch_all(ledger)
     return taken
@@ -69,7 +70,7 @@ def case_of(bench: Bench) -> cases.Case:
 def test_where_files_and_rows_agree_nothing_is_done(bench: Bench, studies: list[Path]) -> None:
     """Nothing is lost, nothing removed, nothing audited."""
     assert start(bench, later_s=2 * ORPHAN_AGE_S) == Taken(
-        promised=len(studies), lost=0, back=0, removed=0, outbox=0, contradictions=0
+        promised=len(studies), lost=0, back=0, entered=0, removed=0, outbox=0, contradictions=0
     )
     with bench.database.read() as ledger:
         assert ledger.execute(select(audit)).all() == []
@@ -134,7 +135,37 @@ def test_a_contradiction_without_its_bytes_still_holds_the_case(bench: Bench) ->
     assert case_of(bench).state is CaseState.HELD
 
 
-def test_only_old_files_without_a_row_are_deleted(bench: Bench, studies: list[Path]) -> None:
+def test_whole_files_of_which_the_ledger_knows_nothing_are_entered(tmp_path: Path, studies: list[Path]) -> None:
+    """It was lost, or an older one restored: what was acknowledged is not deleted but read again as its sender's."""
+    before = Bench(tmp_path / "node")
+    folder = before.instances.folder
+    for number, each in enumerate(studies):
+        ds = dcmread(each)
+        ds.file_meta.SendingApplicationEntityTitle = "SCANNER"
+        ds.save_as(folder / f"{number:02x}" / f"{number}.dcm")
+    taken = start(before, later_s=2 * ORPHAN_AGE_S, issuers={"SCANNER": ISSUER})
+    assert (taken.entered, taken.removed) == (len(studies), 0)
+    assert set(states(before)) == {ArrivalState.RECEIVED}
+    with before.database.read() as ledger:
+        rows = ledger.execute(select(arrival.c.default_issuer, arrival.c.calling_ae_title)).all()
+        uids = {each.sop_instance_uid for each in arrivals.pending(ledger, len(studies))}
+        assert uids == {Bench.uid(each) for each in studies}
+        assert {tuple(row) for row in rows} == {(ISSUER, "SCANNER")}
+        assert f'"entered": {len(studies)}' in str(ledger.scalar(select(audit.c.details)))
+    assert start(before, later_s=2 * ORPHAN_AGE_S).entered == 0
+    before.database.close()
+
+
+def test_what_retention_gave_up_is_deleted_not_entered(bench: Bench, studies: list[Path]) -> None:
+    """Its row says so; a crash came before its bytes were gone."""
+    with bench.database.write() as ledger:
+        ledger.execute(arrival.update().where(arrival.c.id == 1).values(state=ArrivalState.AGED_OUT))
+    taken = start(bench, later_s=2 * ORPHAN_AGE_S)
+    assert (taken.entered, taken.removed) == (0, 1)
+    assert len(list(bench.instances.folder.glob("??/*.dcm"))) == len(studies) - 1
+
+
+def test_only_old_halves_without_a_row_are_deleted(bench: Bench, studies: list[Path]) -> None:
     """A file that somebody may still be about to enter is left alone; so is everything that has a row."""
     orphan = bench.instances.path(bench.instances.write((b"x",)))
     half = bench.instances.folder / "incoming" / "half"
