@@ -108,7 +108,13 @@ class Crash:
     def run(self) -> dict[str, Any]:
         """Kill as planned, let everything end, and return the report."""
         begun = time.monotonic()
-        patients = write_patients(self.folder / "patients", self.plan.patients, seed=self.plan.seed, today=self._today)
+        patients = write_patients(
+            self.folder / "patients",
+            self.plan.patients,
+            seed=self.plan.seed,
+            today=self._today,
+            heads=self.plan.real_model,
+        )
         self._studies = sending_order(patients, seed=self.plan.seed)
         self.site.prepare(patients)
         self.senders = Senders(port=self.site.port, record=self.folder / "acknowledged.jsonl")

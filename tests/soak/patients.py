@@ -1,4 +1,7 @@
-"""Phantom patients for long runs: few small slices a study, three or four studies each, the same for the same seed."""
+"""Phantom patients for long runs: three or four studies each, the same for the same seed.
+
+A study is a few small slices of noise; where the shipped model is to read it, a FLAIR series of a synthetic head.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom import dcmread
 
+from inference.phantom import make_patient
+from inference.phantom.study import StudyOptions, write_study
 from tests.factories.flair import ISSUER, flair_study
 
 if TYPE_CHECKING:
@@ -51,9 +56,10 @@ def sop_instance_uid(path: Path) -> str:
     return str(dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
 
 
-def write_patients(folder: Path, count: int, *, seed: int, today: date) -> list[Patient]:
+def write_patients(folder: Path, count: int, *, seed: int, today: date, heads: bool = False) -> list[Patient]:
     """Write patients, or find them where they were written before."""
-    return [_patient(folder, number, seed, today) for number in range(count)]
+    make = _patient_with_a_head if heads else _patient
+    return [make(folder, number, seed, today) for number in range(count)]
 
 
 def sending_order(patients: list[Patient], *, seed: int) -> list[Study]:
@@ -64,6 +70,20 @@ def sending_order(patients: list[Patient], *, seed: int) -> list[Study]:
     place = {id(study): number // (6 * FEWEST_STUDIES) + rng.random() for number, study in enumerate(first)}
     place |= {id(study): rng.uniform(0.3, 1.1) * len(first) / (6 * FEWEST_STUDIES) for study in later}
     return sorted([*first, *later], key=lambda study: place[id(study)])
+
+
+def _patient_with_a_head(folder: Path, number: int, seed: int, today: date) -> Patient:
+    visits = FEWEST_STUDIES + number % 2
+    made = make_patient(1000 * seed + number, n_visits=visits, last_visit=today - timedelta(days=1))
+    studies = []
+    for index in range(visits):
+        where = folder / f"HEAD-{seed}-{number}-{index}"
+        if not (where / "written").exists():
+            write_study(made, index, where, StudyOptions(roles=("FLAIR",), truth=False))
+            (where / "written").touch()
+        paths = tuple(sorted(where.rglob("*.dcm")))
+        studies.append(Study(patient_id=made.patient_id, number=index, paths=paths))
+    return Patient(patient_id=made.patient_id, surgery=made.surgery, studies=tuple(studies))
 
 
 def _patient(folder: Path, number: int, seed: int, today: date) -> Patient:

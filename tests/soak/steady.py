@@ -59,7 +59,9 @@ class Steady:
         studies_wanted = math.ceil(self.plan.minutes * self.plan.studies_per_minute) + 1
         count = math.ceil(studies_wanted / FEWEST_STUDIES)
         today = date.today()  # noqa: DTZ011 - a scanner's calendar day
-        patients = write_patients(self.folder / "patients", count, seed=self.plan.seed, today=today)
+        patients = write_patients(
+            self.folder / "patients", count, seed=self.plan.seed, today=today, heads=self.plan.real_model
+        )
         studies = sending_order(patients, seed=self.plan.seed)
         site = Site(folder=self.folder, seed=self.plan.seed, failing=0, real_model=self.plan.real_model)
         site.prepare(patients)
