@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 RECEIVING: Final = ("node", "listener")  # roles of processes that listen, as their executor ids name them
+OTHERS: Final = "(others)"
+MOST_REFUSALS: Final = 1000  # rows
 FAILED_LOGIN: Final = "failed-login"  # the reason where somebody was refused at the status page
 
 
@@ -43,17 +45,24 @@ def forget(connection: Connection, executor_id: str) -> None:
 
 
 def refused(connection: Connection, *, calling_ae_title: str, address: str, reason: str, now: datetime) -> None:
-    """Count a refused association by who called, from where, and why."""
-    key = (
-        (refusal.c.calling_ae_title == calling_ae_title) & (refusal.c.address == address) & (refusal.c.reason == reason)
-    )
-    changed = connection.execute(update(refusal).where(key).values(count=refusal.c.count + 1, last_at=now))
-    if changed.rowcount == 0:
-        connection.execute(
-            insert(refusal).values(
-                calling_ae_title=calling_ae_title, address=address, reason=reason, count=1, last_at=now
+    """Count a refused association by who called, from where, and why.
+
+    Whoever calls chooses the title, so there is an end to rows: whoever comes then is counted with all others.
+    """
+    if not _counted(connection, calling_ae_title, address, reason, now):
+        rows = connection.scalar(select(func.count()).select_from(refusal)) or 0
+        title, where = (calling_ae_title, address) if rows < MOST_REFUSALS else (OTHERS, "")
+        if rows < MOST_REFUSALS or not _counted(connection, title, where, reason, now):
+            connection.execute(
+                insert(refusal).values(calling_ae_title=title, address=where, reason=reason, count=1, last_at=now)
             )
-        )
+
+
+def _counted(connection: Connection, title: str, address: str, reason: str, now: datetime) -> bool:
+    """Count one more of a caller, and say whether there is a row of it."""
+    key = (refusal.c.calling_ae_title == title) & (refusal.c.address == address) & (refusal.c.reason == reason)
+    changed = connection.execute(update(refusal).where(key).values(count=refusal.c.count + 1, last_at=now))
+    return bool(changed.rowcount)
 
 
 def refusals(connection: Connection) -> list[dict[str, object]]:

@@ -56,6 +56,12 @@ class Door:
                     self._peers[calling_ae_title] = self._archive(pacs.dimse, pacs.default_issuer)
         return self._peers.get(calling_ae_title)
 
+    def knows(self, address: str) -> bool:
+        """Say whether any peer may call from this address, as far as it is known without asking for host names."""
+        return self._settings.receive.allow_unknown_peers or any(
+            peer.allows(address) for peer in tuple(self._peers.values())
+        )
+
     def named_archive(self, calling_ae_title: str, move_originator: str) -> str | None:
         """Return the archive that sends under its own title because we asked it to, None if the sender came by itself.
 

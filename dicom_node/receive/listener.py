@@ -66,6 +66,7 @@ class Listener:
             most=settings.receive.max_associations,
             max_pdu_bytes=settings.receive.max_pdu_bytes,
             idle_timeout_s=settings.receive.idle_timeout_s,
+            knows=self._door.knows,
             refused=self._admission.count,
         )
         self._ae = self._application_entity()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_WAITING: Final = 64  # connections that have not asked for an association; asking takes milliseconds
 MOST_WAITING_FROM_ONE_ADDRESS: Final = 16
+MOST_STRANGERS_WAITING: Final = 32  # from addresses that no peer calls from: the rest is kept for those who may enter
 TOO_MANY_WAITING: Final = "too-many-connections-that-ask-for-nothing"
 LONGEST_REQUEST: Final = 1 << 20  # bytes of an A-ASSOCIATE-RQ: 128 contexts with 38 transfer syntaxes are 350 kB
 HEADER_BYTES: Final = 6  # of a PDU; some senders do not count it in
@@ -46,15 +47,23 @@ class Threshold:
         most: associations at the same time.
         max_pdu_bytes: the largest PDU we ask for.
         idle_timeout_s: how long a PDU may take, beside a second for every 1000 bytes of it.
+        knows: says whether somebody who may enter calls from an address.
         refused: is told calling AE title, address and reason of everyone turned away.
     """
 
     def __init__(
-        self, *, most: int, max_pdu_bytes: int, idle_timeout_s: float, refused: Callable[[str, str, str], None]
+        self,
+        *,
+        most: int,
+        max_pdu_bytes: int,
+        idle_timeout_s: float,
+        knows: Callable[[str], bool],
+        refused: Callable[[str, str, str], None],
     ) -> None:
         self._most = most
         self._max_pdu_bytes = max_pdu_bytes
         self._idle_timeout_s = idle_timeout_s
+        self._knows = knows
         self._refused = refused
         self._guard = threading.Lock()
         self._waiting: dict[Association, str] = {}
@@ -78,13 +87,19 @@ class Threshold:
         transport.recv = _Bounded(assoc, transport, self._max_pdu_bytes, self._idle_timeout_s)  # type: ignore[method-assign] # the one way in
         with self._guard:
             self._waiting = {each: where for each, where in self._waiting.items() if _waits(each)}
-            from_here = sum(where == address for where in self._waiting.values())
-            full = len(self._waiting) >= MOST_WAITING or from_here >= MOST_WAITING_FROM_ONE_ADDRESS
+            full = self._is_full(address)
             if not full:
                 self._waiting[assoc] = address
         if full:
             transport._shutdown_socket()  # noqa: SLF001 - as pynetdicom does where a peer is gone
             self._refused("", address, TOO_MANY_WAITING)
+
+    def _is_full(self, address: str) -> bool:
+        waiting = list(self._waiting.values())
+        if len(waiting) >= MOST_WAITING or waiting.count(address) >= MOST_WAITING_FROM_ONE_ADDRESS:
+            return True
+        strangers = sum(not self._knows(each) for each in waiting)
+        return strangers >= MOST_STRANGERS_WAITING and not self._knows(address)
 
     def _closed(self, event: Event) -> None:
         """End the wait for a request that cannot come any more."""

@@ -81,6 +81,18 @@ def test_silent_connections_take_no_place_of_an_association(node: Served) -> Non
             node.store()
 
 
+def test_silent_connections_from_many_unlisted_addresses_keep_no_scanner_out(node: Served) -> None:
+    """Six addresses that no peer calls from, each with as many as one may have: half of the room is not theirs."""
+    with contextlib.ExitStack() as stack:
+        for host in range(2, 8):
+            for _ in range(16):
+                silent = socket.create_connection(("127.0.0.1", node.port), source_address=(f"127.0.0.{host}", 0))
+                stack.enter_context(silent)
+        time.sleep(0.5)
+        for _ in range(3):
+            node.store()
+
+
 def test_connections_that_were_closed_without_a_word_are_forgotten_at_once(node: Served) -> None:
     """A load balancer asks every second whether the port is open: each time it gives its place back."""
     for _ in range(30):

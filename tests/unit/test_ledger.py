@@ -245,6 +245,18 @@ def test_a_case_says_whether_it_changed(database: Database) -> None:
         assert cases.of_patient(ledger, 1) == [case]
 
 
+def test_refused_callers_who_change_their_titles_fill_no_table(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond so many rows everybody new is counted together, and those known before still by themselves."""
+    monkeypatch.setattr(presence, "MOST_REFUSALS", 3)
+    with database.write() as ledger:
+        for number in (0, 1, 2, 3, 4, 0):
+            presence.refused(ledger, calling_ae_title=f"X{number}", address="192.0.2.1", reason="unknown", now=NOW)
+        counts = {str(row["calling_ae_title"]): row["count"] for row in presence.refusals(ledger)}
+    assert counts == {"X0": 2, "X1": 1, "X2": 1, presence.OTHERS: 2}
+
+
 def test_refused_callers_are_counted_by_reason(database: Database) -> None:
     """The same caller refused twice is one line with a count."""
     with database.write() as ledger:
