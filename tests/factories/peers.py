@@ -225,7 +225,8 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """Return what `dicom-node status --json` prints, read from the ledger without a process for each look."""
-        database = Database(f"sqlite:///{self.folder / 'data' / 'ledger.sqlite'}")
+        url = self.config.get("database", {}).get("url")
+        database = Database(url or f"sqlite:///{self.folder / 'data' / 'ledger.sqlite'}")
         try:
             with database.read() as ledger:
                 return overview.status(ledger)

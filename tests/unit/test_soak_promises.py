@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
 
 import pytest
-from sqlalchemy import delete, select, update
+from pydicom import dcmread
+from sqlalchemy import delete, insert, select, update
 
 from dicom_node.ledger import tables
 from tests.soak import promises
@@ -15,9 +19,12 @@ from tests.soak.site import open_ledger
 from tests.soak.steady import growths
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
+
+    from tests.soak.site import Site
 
 
 @pytest.fixture
@@ -130,6 +137,98 @@ def test_a_case_that_is_not_reported_is_seen(data: Path) -> None:
     with database.read() as ledger:
         assert issued(ledger)[0].endswith("failed: because")
     database.close()
+
+
+@dataclass
+class OneArchive:
+    """A site whose only archive holds a run's report and images, as a node left it that was never killed."""
+
+    folder: Path
+    data: Path
+    archives: tuple[str, ...] = ("main",)
+
+    def __post_init__(self) -> None:
+        """Have what the outbox holds in the archive, the report in one SOP class, and a receipt for it."""
+        self.archive_folder("main").mkdir()
+        with self.ledger() as ledger:
+            objects = ledger.execute(select(tables.outbox_object)).all()
+            (key,) = {each.run_key for each in objects}
+            reports = [each for each in objects if each.kind.startswith(promises.REPORT)]
+            self.sent = [each for each in objects if each not in reports[1:]]
+            for each in self.sent:
+                shutil.copy(self.data / "outbox" / each.path, self.held(each.sop_instance_uid))
+            ledger.execute(delete(tables.delivery))
+            self.row = {"run_key": key, "destination": "main"}
+            now = datetime(2026, 1, 1, tzinfo=UTC)
+            ledger.execute(insert(tables.delivery).values(**self.row, state="sent", attempts=1, next_attempt_at=now))
+            for each in self.sent:
+                ledger.execute(insert(tables.handed_over).values(**self.row, sop_instance_uid=each.sop_instance_uid))
+
+    @contextmanager
+    def ledger(self) -> Iterator[Connection]:
+        """Give a transaction."""
+        database = open_ledger(self.data)
+        with database.write() as ledger:
+            yield ledger
+        database.close()
+
+    def archive_folder(self, name: str) -> Path:
+        """Return where an archive keeps what it took."""
+        return self.folder / f"archive-{name}"
+
+    def held(self, uid: str) -> Path:
+        """Return where the archive has an object."""
+        return self.archive_folder("main") / f"{uid}.dcm"
+
+    def broken(self) -> dict[str, list[str]]:
+        """Return what is broken at the archive."""
+        site = cast("Site", self)
+        with self.ledger() as ledger:
+            return {
+                "one UID": promises.one_uid(site, ledger),
+                "same bytes": promises.same_bytes(site, ledger),
+                "arrived": promises.reports_arrived(site, ledger),
+            }
+
+
+@pytest.fixture
+def site(data: Path, tmp_path: Path) -> OneArchive:
+    """A site that keeps every promise."""
+    return OneArchive(tmp_path, data)
+
+
+def test_an_archive_that_holds_what_was_sent_breaks_nothing(site: OneArchive) -> None:
+    """Three objects, as the outbox has them."""
+    assert not any(site.broken().values())
+
+
+def test_a_run_under_a_second_uid_is_seen(site: OneArchive) -> None:
+    """The archive has its report twice, the second time under a UID that no row knows."""
+    report = next(each for each in site.sent if each.kind.startswith(promises.REPORT))
+    ds = dcmread(site.held(report.sop_instance_uid))
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "2.25.4711"
+    ds.save_as(site.held("2.25.4711"))
+    found = site.broken()["one UID"]
+    assert "2.25.4711 is in no row" in found[0]
+    assert found[1].endswith("has 2 SR")
+
+
+def test_other_bytes_under_the_same_uid_are_seen(site: OneArchive) -> None:
+    """What the archive got is not what lies in the outbox."""
+    path = site.held(site.sent[0].sop_instance_uid)
+    ds = dcmread(path)
+    ds.SeriesDescription = "ANOTHER"
+    ds.save_as(path)
+    assert site.broken()["same bytes"][0].endswith("is not what lies in the outbox")
+
+
+def test_a_report_that_did_not_arrive_is_seen(site: OneArchive) -> None:
+    """Whatever the receipt says; and a run without a delivery."""
+    site.held(site.sent[0].sop_instance_uid).unlink()
+    assert site.broken()["arrived"][0].endswith("main holds 2 of 3 objects")
+    with site.ledger() as ledger:
+        ledger.execute(delete(tables.delivery))
+    assert site.broken()["arrived"][0].endswith("no delivery to main")
 
 
 def samples(*, leak_mb: float = 0.0, handles: int = 0, restarts: bool = False) -> list[Sample]:
