@@ -28,11 +28,11 @@ SHORT_POINTS = (
 
 
 @pytest.mark.peer
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 def test_kills_at_named_points_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     """Scanners send until acknowledged, two archives fail one time in five, processes are killed where it hurts."""
     if LONG:
-        plan = Plan(kills=200, patients=50, seed=1)
+        plan = Plan(kills=200, patients=50, seed=1, minutes=180)
     else:
         plan = Plan(
             kills=len(SHORT_POINTS),

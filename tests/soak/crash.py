@@ -8,6 +8,7 @@ times is failed, and a file that kills its reader three times is set aside.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,10 +18,12 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
+import dicom_node
 from dicom_node.ledger.tables import run
 from tests.soak import archive, promises
 from tests.soak.inject.kill_points import POINTS, arm, disarm
@@ -30,7 +33,6 @@ from tests.soak.site import NotInTimeError, Site, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -79,10 +81,7 @@ class Crash:
     def __post_init__(self) -> None:
         """Take up what an earlier run left."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        begun = self.folder / "begun.json"
-        if not begun.exists():
-            begun.write_text(json.dumps({"today": date.today().isoformat()}), encoding="utf-8")  # noqa: DTZ011
-        self._today = date.fromisoformat(json.loads(begun.read_text(encoding="utf-8"))["today"])
+        self._today = self._begin()
         if self._kills_file.exists():
             self.kills = [json.loads(line) for line in self._kills_file.read_text(encoding="utf-8").splitlines()]
         self._rng = random.Random(self.plan.seed * 1000 + len(self.kills))
@@ -100,6 +99,22 @@ class Crash:
             mutant=self.plan.mutant,
             real_model=self.plan.real_model,
         )
+
+    def _begin(self) -> date:
+        """Return the day on which this run began; kills of another version of the node count for nothing.
+
+        Raises:
+            ValueError: if the folder holds a run of another version.
+        """
+        begun, now = self.folder / "begun.json", version()
+        if not begun.exists():
+            today = date.today().isoformat()  # noqa: DTZ011 - a scanner's calendar day
+            begun.write_text(json.dumps({"today": today, "version": now}), encoding="utf-8")
+        found = json.loads(begun.read_text(encoding="utf-8"))
+        if found["version"] != now:
+            msg = f"{self.folder}: kills of another version of the node (expected {now}, found {found['version']})"
+            raise ValueError(msg)
+        return date.fromisoformat(found["today"])
 
     @property
     def _kills_file(self) -> Path:
@@ -355,6 +370,14 @@ class Crash:
 
     def _archive(self, name: str) -> dict[str, int]:
         return dict(Counter(each["how"] for each in archive.answers(self.site.archive_folder(name))))
+
+
+def version() -> str:
+    """Return a digest of the node's source."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(dicom_node.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def table(report: dict[str, Any]) -> str:

@@ -13,9 +13,12 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
+from dicom_node.receive.wire import Wire
 from dicom_node.requestor import PREPARED, Checkpoint, receive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pynetdicom.association import Association
 
 
@@ -75,9 +78,19 @@ def test_an_association_is_prepared_before_its_reactor_runs() -> None:
         listening.shutdown()
 
 
+def by_the_door(connection: socket.socket, length: int) -> bytearray:
+    """Read as the fast engine does."""
+    space = bytearray(length)
+    Wire(connection, idle_timeout_s=10, stopping=lambda: False).fill(memoryview(space), length)
+    return space
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="the system has no such option")
-def test_what_comes_is_acknowledged_at_once_however_the_kernel_has_got_used_to_wait() -> None:
-    """After some requests and answers the kernel delays acknowledgements; `receive` ends that each time."""
+@pytest.mark.parametrize("receive", [receive, by_the_door])
+def test_what_comes_is_acknowledged_at_once_however_the_kernel_has_got_used_to_wait(
+    receive: Callable[[socket.socket, int], bytearray],
+) -> None:
+    """After some requests and answers the kernel delays acknowledgements; reading ends that each time."""
 
     def delays(connection: socket.socket) -> bool:
         return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK) == 0
