@@ -20,6 +20,7 @@ from __future__ import annotations
 import struct
 import threading
 from functools import partial
+from mmap import mmap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pynetdicom import evt
@@ -187,7 +188,7 @@ class _Storage:
         }
         self._left = 0  # bytes of the present PDU that were not read
         self._head = memoryview(bytearray(2 * HEADER_BYTES))
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._buffer = memoryview(mmap(-1, BUFFER_BYTES))  # takes memory only as far as it is filled
 
     def serve(self) -> None:
         """Answer requests one after another; never returns but by an exception.

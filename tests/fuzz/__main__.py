@@ -7,6 +7,7 @@ python -m tests.fuzz --hostile
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -34,8 +35,9 @@ def main(
 ) -> None:  # fmt: skip
     """Fuzz the node; exit code 1 if anything that must hold did not."""
     if with_hostile_peers:
-        click.echo(hostile.measure(engine=engine))
-        return
+        measured = hostile.measure(engine=engine)
+        click.echo(json.dumps(measured, indent=2))
+        sys.exit(0 if measured["ratio"] >= hostile.LEAST_SHARE else 1)
     found = []
     for target, count in campaign.share(cases, targets).items():
         if count:
