@@ -8,7 +8,6 @@ lies outside the data folder are searched for everything that the sentinels are 
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
@@ -36,17 +35,12 @@ from dicom_node.ledger import arrivals, presence
 from dicom_node.ledger.database import Database
 from tests.factories.mr import classic_series, write
 from tests.factories.peers import DICOM_NODE, NODE_AE, SCANNER_AE, wait_until
+from tests.factories.sentinels import CODINGS, sentinels_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOKEN = "token-of-somebody-who-may-0001"
-WORDS = (
-    "ZQXNAME", "ZQXGIVEN", "ZQXID", "ZQXPHYSICIAN", "ZQXSTREET", "ZQXSTUDY", "ZQXSERIES", "ZQXACC", "ZQXHOSPITAL",
-    "ZQXCOMMENT", "ZQXPHONE", "19370914", "1937-09-14", "1937/09/14", "14.09.1937", "Ümläutßen", "山田", "太郎",
-    "やまだ", "ŁĄŻÓŁĆ", "김희중", "2.25.987654321", "Иванов",
-)  # fmt: skip
-CODINGS = ("utf-8", "latin-1", "iso2022_jp", "euc_kr", "gb18030", "iso8859_5", "iso8859_2", "shift_jis", "utf-16-le")
 PEOPLE = {
     "ASCII": ("ISO_IR 6", "ZQXNAME^ZQXGIVEN"),
     "LATIN1": ("ISO_IR 100", "ZQXNAME-Ümläutßen^ZQXGIVEN"),
@@ -57,29 +51,6 @@ PEOPLE = {
     "CHINESE": ("GB18030", "ZQXNAME^ZQXGIVEN=山田^太郎"),
     "UTF8": ("ISO_IR 192", "ZQXNAME-Иванов^ZQXGIVEN=山田^太郎=やまだ"),
 }
-
-
-def needles() -> dict[bytes, str]:
-    """Return everything to look for: each word in each coding, as JSON and as base64 would write it."""
-    found: dict[bytes, str] = {}
-    for word in WORDS:
-        for coding in CODINGS:
-            try:
-                found[word.encode(coding)] = word
-            except UnicodeEncodeError:
-                continue
-        found[json.dumps(word)[1:-1].encode()] = word
-        found[repr(word.encode()).encode()[2:-1]] = word
-        found[base64.b64encode(word.encode())[:-4]] = word
-    return {needle: word for needle, word in found.items() if len(needle) >= 4}
-
-
-NEEDLES = needles()
-
-
-def sentinels_in(content: bytes) -> set[str]:
-    """Return which words stand in some bytes."""
-    return {word for needle, word in NEEDLES.items() if needle in content}
 
 
 def an_image_series(person: str, **changes: Any) -> list[Dataset]:
