@@ -29,6 +29,9 @@ LONGEST_PAUSE_S: Final = 30.0
 STEADY_AFTER_S: Final = 60.0
 DRAIN_S: Final = 60.0
 PIPE_VARIABLE: Final = "DICOM_NODE_SUPERVISOR_PIPE"
+# mallopt(3): blocks of a megabyte go back to the system once they are free. Left alone, glibc raises that to 32 MB, and
+# what threads needed for objects to send stays with them: 272 MB after 32 reports and growing, against 155 MB.
+GIVE_BACK: Final = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 
 
 @dataclass(slots=True)
@@ -105,13 +108,17 @@ class Supervisor:
         child.process = subprocess.Popen(  # noqa: S603 - our own program, no shell
             child.command,
             pass_fds=(self._read_end,),
-            env=os.environ.copy()
-            | {PIPE_VARIABLE: str(self._read_end)}
-            | ({} if child.cause is None else {CAUSE_VARIABLE: child.cause}),
+            env=self._environment(child),
             stdin=subprocess.DEVNULL,
         )
         child.started_at = now
         self._log.info(events.PROCESS_STARTED, role=child.role, pid=child.process.pid)
+
+    def _environment(self, child: Child) -> dict[str, str]:
+        told = {PIPE_VARIABLE: str(self._read_end)}
+        if child.cause is not None:
+            told[CAUSE_VARIABLE] = child.cause
+        return (GIVE_BACK if child.role != "worker" else {}) | os.environ | told
 
     def _stop(self) -> int:
         running = [child.process for child in self._children if child.process is not None]

@@ -69,6 +69,7 @@ def power_loss(folder: Path | None, report_file: Path | None, **options: Any) ->
 @click.option("--studies-per-minute", type=float, default=10, show_default=True)
 @SEED
 @click.option("--real-model/--digest-model", help="The shipped model, or a function of the inputs' digests (default).")
+@click.option("--heads", is_flag=True, help="Series of synthetic heads, as the model needs them, in place of noise.")
 @FOLDER
 @JSON
 def steady(folder: Path | None, report_file: Path | None, **options: Any) -> None:

@@ -42,6 +42,7 @@ class Plan:
     studies_per_minute: float
     seed: int
     real_model: bool = False
+    heads: bool = False  # synthetic heads, and so objects of full size, without the model
 
 
 @dataclass
@@ -120,6 +121,8 @@ class Steady:
             "verdict": verdict,
             "minutes": self.plan.minutes,
             "studies_per_minute": self.plan.studies_per_minute,
+            "real_model": self.plan.real_model,
+            "heads": self.plan.heads,
             "instances": self.samples[-1].instances,
             "growth": growth,
             "broken": {promise: each[:20] for promise, each in found.items()},
