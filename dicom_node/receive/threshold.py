@@ -4,13 +4,17 @@ pynetdicom takes a connection for an association before it asks for one, keeps o
 it would have waited for the request, and reads a PDU as long as its header says, up to 4 GiB. So a few silent or closed
 connections, those of a load balancer's probe among them, would keep every scanner out, and one header would fill the
 memory. Here connections that wait are limited on their own, forgotten when they end, and take no place of an
-association; a PDU has a longest length and a time by which it must be there.
+association; a PDU has a longest length and a time by which it must be there. While nothing was asked, a connection's
+thread sleeps until something comes, where pynetdicom looks a thousand times a second: with eight of them a good peer
+kept 0.89 of its speed.
 
 What is used of pynetdicom's inside is named in `tests/unit/test_threshold.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import select
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +38,8 @@ LONGEST_REQUEST: Final = 1 << 20  # bytes of an A-ASSOCIATE-RQ: 128 contexts wit
 HEADER_BYTES: Final = 6  # of a PDU; some senders do not count it in
 SLOWEST_BYTES_PER_S: Final = 1000.0  # as the fast engine has it
 CHUNK: Final = 65536
+AWAITING_REQUEST: Final = "Sta2"  # PS3.8 table 9-10
+LOOK_S: Final = 0.05  # and then for a timer that expired, or the end
 
 
 class AnnouncedTooMuchError(ConnectionError):
@@ -85,6 +91,7 @@ class Threshold:
         if transport is None:
             return
         transport.recv = _Bounded(assoc, transport, self._max_pdu_bytes, self._idle_timeout_s)  # type: ignore[method-assign] # the one way in
+        assoc.dul._is_transport_event = _Asleep(assoc, transport)  # type: ignore[method-assign] # noqa: SLF001
         with self._guard:
             self._waiting = {each: where for each, where in self._waiting.items() if _waits(each)}
             full = self._is_full(address)
@@ -120,6 +127,26 @@ class Threshold:
             assoc.acse.send_reject(*statuses.TOO_MANY[:3])
             assoc.kill()
             self._refused(str(assoc.requestor.ae_title).strip(), assoc.requestor.address, statuses.TOO_MANY.reason)
+
+
+class _Asleep:
+    """Stands for `DULServiceProvider._is_transport_event`: sleeps first, while nothing was asked."""
+
+    def __init__(self, assoc: Association, transport: AssociationSocket) -> None:
+        self._dul = assoc.dul
+        self._transport = transport
+        self._look = assoc.dul._is_transport_event  # noqa: SLF001 - what it stands for
+
+    def __call__(self) -> bool:
+        """Say whether something came and was read."""
+        connection = self._transport.socket
+        waits = self._dul.state_machine.current_state == AWAITING_REQUEST
+        if waits and connection is not None and not self._transport.ready:
+            poller = select.poll()
+            with contextlib.suppress(OSError, ValueError):  # it is closed: the look that follows says so
+                poller.register(connection, select.POLLIN)
+                poller.poll(1000 * LOOK_S)
+        return self._look()
 
 
 class _Bounded:

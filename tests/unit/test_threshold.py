@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import socket
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,15 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket, RequestHandler
 
-from dicom_node.receive.threshold import HEADER_BYTES, LONGEST_REQUEST, AnnouncedTooMuchError, _Bounded
+from dicom_node.receive import threshold
+from dicom_node.receive.threshold import (
+    HEADER_BYTES,
+    LONGEST_REQUEST,
+    LOOK_S,
+    AnnouncedTooMuchError,
+    _Asleep,
+    _Bounded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +54,8 @@ def bounded(connection: socket.socket, *, established: bool, idle_timeout_s: flo
             DULServiceProvider._read_pdu_data,
             ("self.socket.recv(6)", "self.socket.recv(pdu_length)", "OSError", "Evt17"),
         ),
+        (DULServiceProvider._is_transport_event, ("self.socket.ready", "self._read_pdu_data()")),
+        (DULServiceProvider.run_reactor, ("self._process_recv_primitive()", "elif self._is_transport_event()")),
         (DULServiceProvider.receive_pdu, ("self.to_user_queue.get(",)),
         (Association.run_reactor, ("self.dul.receive_pdu(wait=True", "if primitive is None:", "EVT_REQUESTED")),
         (fsm.AA_5, ("EVT_CONN_CLOSE", "dul.kill_dul()")),
@@ -58,6 +69,30 @@ def test_pynetdicom_is_inside_as_the_threshold_expects(member: Any, words: tuple
     """Written for the pinned version: another one that does these things elsewhere has to be looked at."""
     source = inspect.getsource(member)
     assert [word for word in words if word not in source] == []
+
+
+def looks(ends: tuple[socket.socket, socket.socket], state: str) -> float:
+    """Return how long a look takes at a connection on which nothing comes."""
+    looked: list[float] = []
+    dul: Any = SimpleNamespace(
+        state_machine=SimpleNamespace(current_state=state), _is_transport_event=lambda: looked.append(1) is None
+    )
+    transport: Any = SimpleNamespace(socket=ends[0], ready=False)
+    began = time.monotonic()
+    assert _Asleep(SimpleNamespace(dul=dul), transport)()  # type: ignore[arg-type]
+    assert looked == [1]
+    return time.monotonic() - began
+
+
+def test_a_connection_that_has_asked_for_nothing_costs_no_looking(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sleeps until something comes, and not at all once it is an association."""
+    assert looks(ends, "Sta2") >= LOOK_S
+    monkeypatch.setattr(threshold, "LOOK_S", 3600)
+    assert looks(ends, "Sta6") < 3600
+    ends[1].sendall(b"x")
+    assert looks(ends, "Sta2") < 3600
 
 
 def test_all_bytes_asked_for_are_read(ends: tuple[socket.socket, socket.socket]) -> None:
