@@ -154,11 +154,11 @@ def _arrival(files: InstanceFiles, path: str, issuers: Mapping[str, str]) -> arr
     """Return what a file's own head says of its arrival, None if it is no whole file."""
     if files.is_half(path):
         return None
-    with files.path(path).open("rb") as file:
-        head, status = file.read(HEAD_BYTES), os.fstat(file.fileno())
     try:
+        with files.path(path).open("rb") as file:
+            head, status = file.read(HEAD_BYTES), os.fstat(file.fileno())
         meta = read_file_meta(head)
-    except PeerError:
+    except (FileNotFoundError, PeerError):
         return None
     sender = str(meta.get("SendingApplicationEntityTitle") or "")[:16]
     return arrivals.Arrival(
