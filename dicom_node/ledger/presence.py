@@ -49,13 +49,14 @@ def refused(connection: Connection, *, calling_ae_title: str, address: str, reas
 
     Whoever calls chooses the title, so there is an end to rows: whoever comes then is counted with all others.
     """
-    if not _counted(connection, calling_ae_title, address, reason, now):
-        rows = connection.scalar(select(func.count()).select_from(refusal)) or 0
-        title, where = (calling_ae_title, address) if rows < MOST_REFUSALS else (OTHERS, "")
-        if rows < MOST_REFUSALS or not _counted(connection, title, where, reason, now):
-            connection.execute(
-                insert(refusal).values(calling_ae_title=title, address=where, reason=reason, count=1, last_at=now)
-            )
+    if _counted(connection, calling_ae_title, address, reason, now):
+        return
+    if (connection.scalar(select(func.count()).select_from(refusal)) or 0) >= MOST_REFUSALS:
+        calling_ae_title, address = OTHERS, ""
+        if _counted(connection, calling_ae_title, address, reason, now):
+            return
+    values = {"calling_ae_title": calling_ae_title, "address": address, "reason": reason}
+    connection.execute(insert(refusal).values(**values, count=1, last_at=now))
 
 
 def _counted(connection: Connection, title: str, address: str, reason: str, now: datetime) -> bool:

@@ -61,18 +61,7 @@ class Intake:
         """
         meta = read_file_meta(content)
         relative = self._files.write((content,))
-        arrival = arrivals.Arrival(
-            sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
-            sop_class_uid=str(meta.MediaStorageSOPClassUID)[:64],
-            transfer_syntax_uid=str(meta.TransferSyntaxUID)[:64],
-            path=relative,
-            size_bytes=len(content),
-            calling_ae_title=self._origin.name[:16],
-            default_issuer=self._origin.default_issuer,
-            stat=False,
-            received_at=self._clock(),
-            fetched_from=self._origin.fetched_from,
-        )
+        arrival = arrival_of(meta, self._origin, path=relative, size_bytes=len(content), received_at=self._clock())
         try:
             with self._database.write() as ledger:
                 arrivals.record(ledger, arrival)
@@ -80,6 +69,22 @@ class Intake:
             self._files.remove(relative)
             raise
         return arrival.sop_instance_uid
+
+
+def arrival_of(meta: Dataset, origin: Origin, *, path: str, size_bytes: int, received_at: datetime) -> arrivals.Arrival:
+    """Return what a stored file's own head and where it came from say of it."""
+    return arrivals.Arrival(
+        sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
+        sop_class_uid=str(meta.MediaStorageSOPClassUID)[:64],
+        transfer_syntax_uid=str(meta.TransferSyntaxUID)[:64],
+        path=path,
+        size_bytes=size_bytes,
+        calling_ae_title=origin.name[:16],
+        default_issuer=origin.default_issuer,
+        stat=False,
+        received_at=received_at,
+        fetched_from=origin.fetched_from,
+    )
 
 
 def read_file_meta(content: bytes) -> Dataset:

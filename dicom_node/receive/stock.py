@@ -20,7 +20,7 @@ from dicom_node.errors import PeerError
 from dicom_node.ledger import arrivals, stock
 from dicom_node.ledger.cohort import write_audit
 from dicom_node.ledger.tables import ArrivalState
-from dicom_node.receive.intake import read_file_meta
+from dicom_node.receive.intake import Origin, arrival_of, read_file_meta
 from dicom_node.settings import UNKNOWN_ISSUER
 
 if TYPE_CHECKING:
@@ -160,18 +160,10 @@ def _arrival(files: InstanceFiles, path: str, issuers: Mapping[str, str]) -> arr
         meta = read_file_meta(head)
     except (FileNotFoundError, PeerError):
         return None
-    sender = str(meta.get("SendingApplicationEntityTitle") or "")[:16]
-    return arrivals.Arrival(
-        sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
-        sop_class_uid=str(meta.MediaStorageSOPClassUID)[:64],
-        transfer_syntax_uid=str(meta.TransferSyntaxUID)[:64],
-        path=path,
-        size_bytes=status.st_size,
-        calling_ae_title=sender or HERE,
-        default_issuer=issuers.get(sender, UNKNOWN_ISSUER),
-        stat=False,
-        received_at=datetime.fromtimestamp(status.st_mtime, UTC),
-    )
+    sender = str(meta.get("SendingApplicationEntityTitle") or "")
+    origin = Origin(name=sender or HERE, default_issuer=issuers.get(sender, UNKNOWN_ISSUER))
+    came = datetime.fromtimestamp(status.st_mtime, UTC)
+    return arrival_of(meta, origin, path=path, size_bytes=status.st_size, received_at=came)
 
 
 def _fault(files: InstanceFiles, each: PromisedFile) -> str | None:

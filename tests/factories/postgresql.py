@@ -7,10 +7,15 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import create_engine, text
 
 from dicom_node.demo_pacs import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 OWNER = "postgres"  # the server refuses to run as root
@@ -63,3 +68,12 @@ class Cluster:
         as_owner = ("runuser", "-u", OWNER, "--") if os.getuid() == 0 else ()
         command = (*as_owner, str(PROGRAMS / program), "-D", str(self._folder / "data"), *arguments)
         subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL)
+
+
+def a_cluster() -> Iterator[Cluster]:
+    """Give a server for as long as a fixture lasts."""
+    if not (PROGRAMS / "initdb").is_file() or shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL 15 is not installed (Debian package postgresql)")
+    found = Cluster()
+    yield found
+    found.stop()

@@ -77,7 +77,9 @@ class _Hostility:
     def __enter__(self) -> None:
         for each in self._threads:
             each.start()
-        self._crowded.wait(60)
+        if not self._crowded.wait(60):
+            msg = f"expected {CROWD} associations to be let in within a minute"
+            raise AssertionError(msg)
 
     def __exit__(self, *_: object) -> None:
         self._over.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -30,10 +29,9 @@ from dicom_node.work.engine import Engine, JobKind, JobStatus, Steps
 from tests.factories.bench import NOW, Bench
 from tests.factories.mr import classic_series
 from tests.factories.peers import wait_until
-from tests.factories.postgresql import PROGRAMS, Cluster
+from tests.factories.postgresql import Cluster, a_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from pydicom import Dataset
@@ -41,14 +39,7 @@ if TYPE_CHECKING:
     from dicom_node.settings import Settings
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A server of our own."""
-    if not (PROGRAMS / "initdb").is_file() or shutil.which("runuser") is None:
-        pytest.skip("PostgreSQL 15 is not installed (Debian package postgresql)")
-    found = Cluster()
-    yield found
-    found.stop()
+cluster = pytest.fixture(a_cluster)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from dicom_node.ledger import arrivals, presence
 from dicom_node.ledger.database import Database
 from tests.factories.mr import classic_series, write
 from tests.factories.peers import DICOM_NODE, NODE_AE, SCANNER_AE, wait_until
-from tests.factories.sentinels import CODINGS, sentinels_in
+from tests.factories.sentinels import CODINGS, sentinels_in, shown_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,13 +134,7 @@ class Watched:
 
     def look(self) -> None:
         """Keep what everybody on the machine may read of its processes."""
-        assert self.process is not None
-        for pid in self.pids():
-            for name in ("cmdline", "comm", "status", "environ"):
-                try:
-                    self.titles.append(Path(f"/proc/{pid}/{name}").read_bytes())
-                except OSError:
-                    continue
+        self.titles += shown_of(self.pids())
 
     def pids(self) -> list[int]:
         """Return its processes."""

@@ -7,16 +7,19 @@ tables are searched for it. What goes to the archives names the patient, as it h
 from __future__ import annotations
 
 from datetime import date, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.factories.flair import flair_study
-from tests.factories.sentinels import sentinels_in
+from tests.factories.sentinels import sentinels_in, shown_of
 from tests.soak import promises
 from tests.soak.patients import Patient, Study
 from tests.soak.senders import Senders
 from tests.soak.site import Site, processes, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WHO = {
     "PatientID": "ZQXID-REPORTED",
@@ -27,7 +30,6 @@ WHO = {
     "ReferringPhysicianName": "ZQXPHYSICIAN^A",
     "InstitutionName": "ZQXHOSPITAL",
 }
-TITLES = ("cmdline", "comm", "status")
 
 
 def a_patient(folder: Path) -> Patient:
@@ -41,23 +43,10 @@ def a_patient(folder: Path) -> Patient:
     return Patient(patient_id=WHO["PatientID"], surgery=today - timedelta(days=500), studies=tuple(studies))
 
 
-def titles(site: Site) -> bytes:
-    """Return what everybody on the machine may read of the node's processes."""
-    assert site.process is not None
-    found = []
-    for pid in processes(site.process.pid):
-        for name in TITLES:
-            try:
-                found.append(Path(f"/proc/{pid}/{name}").read_bytes())
-            except OSError:
-                continue
-    return b"\0".join(found)
-
-
 @pytest.mark.peer
 def test_a_reported_patient_is_named_in_no_output(tmp_path: Path) -> None:
     """Received, read, inferred, encoded, delivered to two archives, one of whose associations in two fails."""
-    patient, seen = a_patient(tmp_path / "images"), []
+    patient, seen = a_patient(tmp_path / "images"), list[bytes]()
     site = Site(folder=tmp_path / "site", seed=1, failing=0.5)
     site.folder.mkdir()
     try:
@@ -68,7 +57,8 @@ def test_a_reported_patient_is_named_in_no_output(tmp_path: Path) -> None:
         senders.put(patient.studies)
 
         def reported_and_looked_at() -> bool:
-            seen.append(titles(site))
+            assert site.process is not None
+            seen.extend(shown_of(processes(site.process.pid)))
             return senders.idle and promises.quiet(site, [patient])
 
         wait_until("the reports to be at both archives", reported_and_looked_at, limit_s=300, every_s=0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -46,7 +45,7 @@ from tests.factories.bench import Bench
 from tests.factories.facts import PATIENT, a_cohort, a_series
 from tests.factories.flair import ISSUER
 from tests.factories.ledger import NOW, arrive, arrive_all, owners, read_again
-from tests.factories.postgresql import PROGRAMS, Cluster
+from tests.factories.postgresql import Cluster, a_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,14 +62,7 @@ BY = By(actor="admin", at=NOW)
 LONG_AFTER = NOW + timedelta(days=40)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """One server for this file."""
-    if not (PROGRAMS / "initdb").is_file() or shutil.which("runuser") is None:
-        pytest.skip("PostgreSQL 15 is not installed (Debian package postgresql)")
-    found = Cluster()
-    yield found
-    found.stop()
+cluster = pytest.fixture(scope="module")(a_cluster)  # one server for this file
 
 
 @pytest.fixture

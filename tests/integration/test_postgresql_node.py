@@ -9,23 +9,15 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from sr_templates.read_report import read_report
 from tests.factories.peers import Node, Orthanc, PhantomStudies, destination, flair_uids, storescu, wait_until
-from tests.factories.postgresql import PROGRAMS, Cluster
+from tests.factories.postgresql import Cluster, a_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-pytestmark = [
-    pytest.mark.peer,
-    pytest.mark.skipif(not PROGRAMS.is_dir(), reason="PostgreSQL 15 is not installed (Debian package postgresql)"),
-]
+pytestmark = pytest.mark.peer
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A server of our own."""
-    found = Cluster()
-    yield found
-    found.stop()
+cluster = pytest.fixture(a_cluster)
 
 
 @pytest.mark.usefixtures("dcmtk")

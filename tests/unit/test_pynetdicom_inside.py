@@ -1,4 +1,4 @@
-"""The fast engine uses a little of pynetdicom's inside; these tests fail when that changes under it."""
+"""The fast engine and our sender use a little of pynetdicom's inside; these tests fail when that changes under them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from pynetdicom import AE, evt, fsm
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.timer import Timer
 
@@ -44,6 +45,7 @@ SOURCES = {
     "events.trigger": (evt.trigger, "b97f8a75e8affaa0"),  # in the thread that triggers; an error does not leave it
     "AE_7": (fsm.AE_7, "c62284735836c78a"),  # sends the A-ASSOCIATE-AC
     "AA_4": (fsm.AA_4, "de72d40c80b07e3e"),  # closes the connection and ends both threads
+    "DIMSEServiceProvider.send_msg": (DIMSEServiceProvider.send_msg, "a839cf2fb46976d9"),  # whole_messages stands in
 }
 
 
